@@ -1,0 +1,12 @@
+"""luigi_jobs: a date-partitioned Parquet copy of MySQL tables in S3 that finds and fills its own gaps.
+
+`luigi --module luigi_jobs Backfill --table reports`
+"""
+
+from luigi_jobs import logs
+from luigi_jobs.tasks import Backfill, BackfillAll, DecodeDay, ExtractDay, LoadDay
+from luigi_jobs.version import __version__
+
+logs.install()
+
+__all__ = ["Backfill", "BackfillAll", "DecodeDay", "ExtractDay", "LoadDay", "__version__"]

@@ -1,0 +1,248 @@
+"""luigi.cfg -> frozen settings. The only reader of the sections [mysql], [lake] and [table.NAME].
+
+Everything wrong is reported at once, in one error, before anything is started.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from configparser import ConfigParser, InterpolationError
+from dataclasses import dataclass
+from datetime import UTC, date, tzinfo
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from luigi.configuration import get_config
+from luigi.configuration.cfg_parser import InterpolationMissingEnvvarError
+
+from luigi_jobs.errors import ConfigError
+from luigi_jobs.layout import check_table_name
+from luigi_jobs.settings import TABLE_SECTION, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
+
+DRIVERS = ("connectorx", "pymysql")
+SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+DECODERS = ("base64", "hex", "utf8")
+
+
+@cache
+def load_settings() -> Settings:
+    """Read luigi.cfg once and check all of it.
+
+    Raises:
+        ConfigError: names section, key and value of everything that is wrong.
+    """
+    parser = get_config()
+    if not isinstance(parser, ConfigParser):
+        raise ConfigError("luigi_jobs reads luigi.cfg; unset LUIGI_CONFIG_PARSER or set it to `cfg`")
+    return parse_settings(parser)
+
+
+def parse_settings(parser: ConfigParser) -> Settings:
+    """Turn the sections of a parsed luigi.cfg into Settings.
+
+    Raises:
+        ConfigError: names section, key and value of everything that is wrong.
+    """
+    problems: list[str] = []
+    mysql = _read_section(parser, "mysql", _MYSQL_KEYS, problems)
+    lake = _read_section(parser, "lake", _LAKE_KEYS, problems)
+    if mysql.get("ssl_mode", "").startswith("VERIFY") and not mysql.get("ssl_ca"):
+        problems.append(f"[mysql] ssl_ca: is missing; ssl_mode = {mysql['ssl_mode']} checks the server against it")
+    names = [section[len(TABLE_SECTION) :] for section in parser.sections() if section.startswith(TABLE_SECTION)]
+    if not names:
+        problems.append(f"no section [{TABLE_SECTION}NAME]: there is no table to copy")
+    tables = {name: _read_table(parser, name, problems) for name in names}
+    if problems:
+        raise ConfigError(f"luigi.cfg: {'; '.join(problems)}")
+    bucket, prefix = lake["url"]
+    return Settings(
+        mysql=MySQLSettings(**mysql),
+        lake=LakeSettings(
+            **{**lake, "url": f"s3://{bucket}/{prefix}" if bucket else prefix, "bucket": bucket, "prefix": prefix}
+        ),
+        tables={name: TableSettings(name=name, **values) for name, values in tables.items()},
+    )
+
+
+def _read_table(parser: ConfigParser, name: str, problems: list[str]) -> dict[str, Any]:
+    section = TABLE_SECTION + name
+    if reason := check_table_name(name):
+        problems.append(f"[{section}]: the name {reason}")
+    values = _read_section(parser, section, _TABLE_KEYS, problems)
+    if "source" in values:
+        values["source"] = values["source"] or name
+    for kind in ("source", "target"):
+        columns = [getattr(rule, kind) for rule in values.get("decode", ())]
+        problems.extend(
+            f"[{section}] decode: {kind} column {column!r} stands in two rules"
+            for column in sorted({column for column in columns if columns.count(column) > 1})
+        )
+    return values
+
+
+@dataclass(frozen=True)
+class _Key:
+    """How one key is read: `parse` raises ValueError with what is wanted; a `default` of None makes it required."""
+
+    parse: Callable[[str], Any]
+    default: str | None = None
+    secret: bool = False
+
+
+def _read_section(parser: ConfigParser, section: str, keys: Mapping[str, _Key], problems: list[str]) -> dict[str, Any]:
+    if not parser.has_section(section):
+        problems.append(f"[{section}]: the section is missing")
+        return {}
+    written = [key for key in parser.options(section) if key not in parser.defaults()]
+    for unknown in sorted(set(written) - set(keys)):
+        problems.append(f"[{section}] {unknown}: unknown key; known are {', '.join(keys)}")
+    values = {}
+    for name, key in keys.items():
+        try:
+            text = parser.get(section, name).strip() if name in written else key.default
+            if text is None:
+                raise ValueError("is missing")
+            values[name] = key.parse(text)
+        except InterpolationMissingEnvvarError as error:
+            missing = re.search(r"variable (\S+)\. ", str(error))
+            problems.append(f"[{section}] {name}: environment variable {missing[1] if missing else '?'} is not set")
+        except InterpolationError:
+            problems.append(f"[{section}] {name}: write a percent sign as %% and a variable as ${{NAME}}")
+        except ValueError as error:
+            shown = "" if key.secret or text is None else f" = {text!r}"
+            problems.append(f"[{section}] {name}{shown}: {error}")
+    return values
+
+
+def _parse_text(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def _parse_anything(text: str) -> str:
+    return text
+
+
+def _parse_integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not minimum <= int(text) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return parse
+
+
+def _parse_hours(text: str) -> float:
+    if not re.fullmatch(r"\d{1,4}(\.\d+)?", text, re.ASCII):
+        raise ValueError("must be a number of hours, 0 or more")
+    return float(text)
+
+
+def _parse_choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _parse_file(text: str) -> str:
+    if text and not os.path.isfile(text):
+        raise ValueError("is no file")
+    return text
+
+
+def _parse_folder(text: str) -> str:
+    path = os.path.abspath(os.path.expanduser(text or os.path.join(tempfile.gettempdir(), f"luigi_jobs-{os.getuid()}")))
+    if path == "/":
+        raise ValueError("must not be the root of the file system")
+    return path
+
+
+def _parse_date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a date, YYYY-MM-DD") from None
+
+
+def _parse_zone(text: str) -> tzinfo:
+    if text == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be a time zone such as Europe/Berlin (and the machine needs tzdata)") from None
+
+
+def _parse_url(text: str) -> tuple[str | None, str]:
+    """Return (bucket, prefix) of an s3:// URL or (None, path) of a folder; both end in a slash or are empty."""
+    url = urlsplit(text)
+    if url.scheme in ("", "file") and not url.netloc and url.path:
+        return None, os.path.join(os.path.abspath(os.path.expanduser(url.path)), "")
+    segments = url.path.strip("/").split("/")
+    if url.scheme != "s3" or not url.netloc or url.query or url.fragment or {".", ".."} & set(segments):
+        raise ValueError("must be s3://bucket/prefix or a local folder")
+    return url.netloc, "".join(f"{segment}/" for segment in segments if segment)
+
+
+def _parse_partition_key(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", text):
+        raise ValueError("must be a lower-case word: letters, digits and underscores")
+    return text
+
+
+def _parse_decode(text: str) -> tuple[DecodeRule, ...]:
+    rules = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = re.fullmatch(r"(.+?)\s*->\s*(.+?)\s*:\s*([\w\s|]+)", line)
+        if not match:
+            raise ValueError(f"{line!r} is not `source -> target: decoder`")
+        decoders = tuple(part.strip() for part in match[3].split("|"))
+        unknown = [decoder for decoder in decoders if decoder not in DECODERS]
+        if unknown:
+            raise ValueError(f"no decoder {unknown[0]!r}; known are {', '.join(DECODERS)}")
+        rules.append(DecodeRule(match[1], match[2], decoders))
+    return tuple(rules)
+
+
+def _parse_transform(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        raise ValueError("must be package.module:function")
+    return text
+
+
+_MYSQL_KEYS = {
+    "host": _Key(_parse_text),
+    "port": _Key(_parse_integer(1, 65535), "3306"),
+    "user": _Key(_parse_text),
+    "password": _Key(_parse_anything, secret=True),
+    "database": _Key(_parse_text),
+    "ssl_mode": _Key(_parse_choice(*SSL_MODES), "PREFERRED"),
+    "ssl_ca": _Key(_parse_file, ""),
+    "driver": _Key(_parse_choice(*DRIVERS), "connectorx"),
+    "connect_timeout_s": _Key(_parse_integer(1, 3600), "10"),
+    "read_timeout_s": _Key(_parse_integer(1, 86400), "600"),
+    "statement_timeout_s": _Key(_parse_integer(0, 86400), "0"),
+}
+
+_LAKE_KEYS = {
+    "url": _Key(_parse_url),
+    "partition_key": _Key(_parse_partition_key, "date"),
+    "staging_dir": _Key(_parse_folder, ""),
+    "timezone": _Key(_parse_zone, "UTC"),
+    "settle_hours": _Key(_parse_hours, "0"),
+}
+
+_TABLE_KEYS = {
+    "source": _Key(_parse_anything, ""),
+    "date_column": _Key(_parse_text),
+    "since": _Key(_parse_date),
+    "decode": _Key(_parse_decode, ""),
+    "transform": _Key(_parse_transform, ""),
+}

@@ -1,0 +1,60 @@
+"""A batch as MySQL delivered it -> a batch as the lake has it: cast, decode, transform."""
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from luigi_jobs.decode import decode_batch, decoded_schema
+from luigi_jobs.errors import SchemaError
+from luigi_jobs.schema import cast_batch
+from luigi_jobs.settings import TableSettings
+from luigi_jobs.transform import Transform
+
+
+class Converter:
+    """Converts the batches of one table; `schema` is what every file of the table in the lake has."""
+
+    def __init__(self, source: pa.Schema, key: tuple[str, ...], table: TableSettings, partition_key: str):
+        """Plan the conversion, before any row is read.
+
+        Args:
+            source: the table's schema before decoding.
+            key: the primary key's columns, which name a row in an error.
+
+        Raises:
+            ConfigError: there is no such transform.
+            SchemaError: a rule or the transform does not fit the schema, or the partition key is a column already.
+        """
+        self._source = source
+        self._key = key
+        self._rules = table.decode
+        schema = decoded_schema(source, table.decode)
+        self._transform = Transform(table.transform, schema) if table.transform else None
+        self.schema: pa.Schema = self._transform.schema if self._transform else schema
+        _check_names(self.schema.names, partition_key)
+
+    def convert(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches converted, in order; a batch may come out as several, or as none.
+
+        Raises:
+            SchemaError: a value does not fit its column's type.
+            DecodeError: a value cannot be decoded, or the transform failed.
+        """
+        for batch in batches:
+            decoded = decode_batch(cast_batch(batch, self._source), self._rules, self._key)
+            yield from self._transform.apply(decoded) if self._transform else (decoded,)
+
+
+def _check_names(names: list[str], partition_key: str) -> None:
+    """Refuse names that Glue and Athena, which know lower case only, cannot tell apart."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() == partition_key:
+            raise SchemaError(
+                f"column {name} is called like the partition key: set `partition_key` in [lake] to another word, "
+                "or rename the column in a view or a transform",
+                column=name,
+            )
+        if other := seen.get(name.lower()):
+            raise SchemaError(f"columns {other} and {name} are one name in Glue and Athena: rename one", column=name)
+        seen[name.lower()] = name

@@ -1,0 +1,52 @@
+"""Errors of luigi_jobs, one leaf for each thing an operator can do next.
+
+Every message is one line: what failed, where, the value, what to do. No message holds a password.
+"""
+
+from datetime import date
+
+
+class LuigiJobsError(Exception):
+    """Base of all errors of this package; `table`, `day` and `column` say where, where that is known."""
+
+    def __init__(self, message: str, *, table: str | None = None, day: date | None = None, column: str | None = None):
+        super().__init__(" ".join(message.split()))
+        self.table = table
+        self.day = day
+        self.column = column
+
+
+class ConfigError(LuigiJobsError):
+    """Settings are wrong: fix luigi.cfg, do not retry."""
+
+
+class NotClosedError(LuigiJobsError):
+    """The day is not closed yet: wait, the next Backfill loads it."""
+
+
+class SourceError(LuigiJobsError):
+    """MySQL refused or was lost: retry."""
+
+
+class ZeroDateError(SourceError):
+    """The fast driver met a value that is no real date: read again with guarded date columns."""
+
+
+class SchemaError(LuigiJobsError):
+    """A column has no faithful type in the lake: a person decides."""
+
+
+class DecodeError(LuigiJobsError):
+    """A value cannot be decoded: a person decides."""
+
+
+class StagingError(LuigiJobsError):
+    """The local disk refused or is full: make room, then retry."""
+
+
+class LakeError(LuigiJobsError):
+    """S3, or the lake's folder, refused or was lost: retry."""
+
+
+class GapError(LuigiJobsError):
+    """Closed days are missing from the lake after a run: load them with the command in the message."""

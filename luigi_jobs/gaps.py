@@ -1,0 +1,120 @@
+"""Which closed days are missing from the lake, and the last words of a run that left some."""
+
+import atexit
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from luigi_jobs import staging
+from luigi_jobs.config import load_settings
+from luigi_jobs.days import ONE_DAY, each_day, format_days
+from luigi_jobs.errors import ConfigError, LuigiJobsError
+from luigi_jobs.lake import open_lake
+from luigi_jobs.pipeline import last_closed
+from luigi_jobs.settings import TableSettings
+
+logger = logging.getLogger("luigi-interface")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The closed days of a table from `first` up to but not including `stop`; empty when they are equal."""
+
+    table: str
+    first: date
+    stop: date
+
+    def __len__(self) -> int:
+        return (self.stop - self.first).days
+
+    @property
+    def command(self) -> str:
+        """Return the command that loads the window."""
+        scheduler = " --local-scheduler" if "--local-scheduler" in sys.argv else ""
+        return (
+            f"luigi --module luigi_jobs Backfill --table {shlex.quote(self.table)} "
+            f"--start {self.first} --stop {self.stop}{scheduler}"
+        )
+
+
+def plan_window(table: TableSettings, closed: date, start: date | None, stop: date | None) -> Window:
+    """Return the days that a backfill looks at: all closed days since `since`, narrowed to [start, stop).
+
+    Raises:
+        ConfigError: the range is empty by mistake, or reaches back before the table's history.
+    """
+    if start and stop and start >= stop:
+        raise ConfigError(f"--start {start} is not before --stop {stop}, which is exclusive", table=table.name)
+    if start and start < table.since:
+        raise ConfigError(
+            f"--start {start} lies before `since = {table.since}` of [table.{table.name}]: correct one of them",
+            table=table.name,
+        )
+    first = start or table.since
+    end = min(stop or closed + ONE_DAY, closed + ONE_DAY)
+    return Window(table.name, first, max(first, end))
+
+
+def open_window(table: str, start: date | None, stop: date | None) -> Window:
+    """Return the window of a configured table as of now."""
+    return plan_window(load_settings().table(table), last_closed(), start, stop)
+
+
+def find_missing(window: Window) -> list[date]:
+    """List the lake and return the days of the window that are not there, oldest first.
+
+    What killed runs left in staging of days that are published is removed on the way.
+    """
+    if not window:
+        return []
+    lake = load_settings().lake
+    found = open_lake(lake).list_days(window.table, window.first, window.stop - ONE_DAY)
+    staging.sweep(lake.staging_dir, window.table, lake.partition_key, found)
+    return [day for day in each_day(window.first, window.stop) if day not in found]
+
+
+def complete_days(table: str, days: Iterable[date]) -> list[date]:
+    """Return those of `days` that a range has nothing to do for: they are in the lake, or not closed yet.
+
+    A day that is not closed is none to wait for: stock RangeDaily counts today in, and would fail every day.
+    """
+    wanted = sorted(set(days))
+    closed = last_closed()
+    window = Window(table, wanted[0], min(wanted[-1], closed) + ONE_DAY) if wanted and wanted[0] <= closed else None
+    missing = set(find_missing(window)) if window else set()
+    if unclosed := [day for day in wanted if day > closed]:
+        logger.info("%s: %s not closed yet, left for a later run", table, format_days(unclosed))
+    return [day for day in wanted if day not in missing]
+
+
+def describe_gaps(window: Window, missing: list[date]) -> str:
+    """Say how many days are missing, which, and the command that loads them."""
+    span = Window(window.table, missing[0], missing[-1] + ONE_DAY)
+    return (
+        f"{window.table}: {len(missing)} of {len(window)} closed days missing from the lake: {format_days(missing)}; "
+        f"to load: {span.command}"
+    )
+
+
+def report_at_exit(window: Window) -> None:
+    """Have the end of this process, after Luigi's summary, say whether the window has gaps left, and which."""
+    pid = os.getpid()
+
+    def report() -> None:
+        if os.getpid() != pid:
+            return
+        try:
+            missing = find_missing(window)
+        except LuigiJobsError as error:
+            logger.error("%s: cannot tell which days are missing: %s", window.table, error)
+            return
+        if missing:
+            logger.error(describe_gaps(window, missing))
+        else:
+            logger.info("%s: all %d closed days from %s on are in the lake", window.table, len(window), window.first)
+
+    atexit.register(report)

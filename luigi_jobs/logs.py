@@ -1,0 +1,44 @@
+"""Log lines an operator can read: an error of this package is one line, without a traceback unless debugging."""
+
+import logging
+import re
+
+from luigi_jobs.errors import LuigiJobsError
+
+_TRACEBACK = re.compile(
+    r":\s*\nTraceback \(most recent call last\):\n.*^luigi_jobs\.errors\.(?P<kind>\w+): (?P<message>.*?)\n*\Z",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class OneLineErrors(logging.Filter):
+    """Puts the message of a LuigiJobsError in the place of its traceback; at level DEBUG it leaves it be.
+
+    Luigi logs a failed task with `logger.exception`, and a failed complete() or requires() with the traceback as text.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record and let it pass."""
+        if logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, LuigiJobsError):
+            record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}: {_printable(str(error))}", ()
+            record.exc_info = record.exc_text = None
+        elif "luigi_jobs.errors." in str(record.msg):
+            record.msg = _TRACEBACK.sub(
+                lambda match: f": {match['kind']}: {_printable(match['message'])}", str(record.msg)
+            )
+        return True
+
+
+def _printable(text: str) -> str:
+    """Replace control characters: a value from a table must not steer a terminal."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def install() -> None:
+    """Add the filter to Luigi's logger, once."""
+    logger = logging.getLogger("luigi-interface")
+    if not any(isinstance(present, OneLineErrors) for present in logger.filters):
+        logger.addFilter(OneLineErrors())

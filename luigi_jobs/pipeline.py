@@ -1,0 +1,250 @@
+"""The three steps of one day: extract, decode, load. Plain functions; tasks call them, tests can too."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+
+from luigi.target import FileSystemTarget
+
+from luigi_jobs import mysql, staging, stream
+from luigi_jobs.config import load_settings
+from luigi_jobs.convert import Converter
+from luigi_jobs.days import last_closed_day
+from luigi_jobs.errors import LuigiJobsError, NotClosedError, SourceError, ZeroDateError
+from luigi_jobs.lake import Lake, open_lake
+from luigi_jobs.progress import Progress
+from luigi_jobs.settings import MySQLSettings, Settings, TableSettings
+
+logger = logging.getLogger("luigi-interface")
+
+ROOM_FACTOR = 2
+
+SetMessage = Callable[[str], None] | None
+SetPercentage = Callable[[int], None] | None
+
+
+@dataclass(frozen=True)
+class DayOfTable:
+    """One day of one configured table in one run, and where it is staged and published."""
+
+    settings: Settings
+    table: TableSettings
+    day: date
+    run: str
+
+    @property
+    def folder(self) -> staging.DayFolder:
+        """Return the day's staging folder."""
+        lake = self.settings.lake
+        return staging.open_day(lake.staging_dir, self.table.name, lake.partition_key, self.day)
+
+    @property
+    def lake(self) -> Lake:
+        """Return this process's lake."""
+        return open_lake(self.settings.lake)
+
+    @property
+    def target(self) -> FileSystemTarget:
+        """Return the Luigi target of the day in the lake."""
+        return self.lake.target(self.table.name, self.day)
+
+    @property
+    def published(self) -> bool:
+        """Say whether the day is in the lake."""
+        return self.lake.has_day(self.table.name, self.day)
+
+    def __str__(self) -> str:
+        return f"{self.table.name} {self.day}"
+
+
+def open_day(table: str, day: date) -> DayOfTable:
+    """Return a day of a configured table.
+
+    Raises:
+        ConfigError: luigi.cfg is wrong, or has no such table.
+    """
+    settings = load_settings()
+    return DayOfTable(settings, settings.table(table), day, _name_run())
+
+
+def last_closed() -> date:
+    """Return the newest closed day by this machine's clock."""
+    lake = load_settings().lake
+    return last_closed_day(datetime.now(UTC), lake.timezone, lake.settle_hours)
+
+
+def check_closed(day: date, table: str) -> None:
+    """Raise NotClosedError for a day whose rows may still be coming."""
+    lake = load_settings().lake
+    if day > (last := last_closed()):
+        raise NotClosedError(
+            f"{table} {day} is not closed: the last closed day is {last} (time zone {lake.timezone}, "
+            f"settle_hours {lake.settle_hours:g}); the first Backfill after it closes loads it",
+            table=table,
+            day=day,
+        )
+
+
+def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage: SetPercentage = None) -> None:
+    """Stream a day from MySQL into the staging folder, unless a whole extract of it stands there or it is published.
+
+    The rows that arrive are held against COUNT(*): a difference is asked once more, then it is an error.
+
+    Raises:
+        LuigiJobsError: NotClosedError, ConfigError, SourceError, SchemaError or StagingError, with table and day.
+    """
+    with _working(one, set_message):
+        if has_extract(one) or one.published:
+            return
+        check_closed(one.day, one.table.name)
+        started = time.monotonic()
+        settings, zone = one.settings.mysql, one.settings.lake.timezone
+        with mysql.connect(settings) as connection:
+            source = mysql.describe_table(connection, settings, one.table)
+            condition = mysql.day_condition(source, one.day, zone)
+            expected = mysql.count_day(connection, source, condition)
+        Converter(source.schema, source.primary_key, one.table, one.settings.lake.partition_key)
+        staging.check_room(one.settings.lake.staging_dir, ROOM_FACTOR * expected * source.row_bytes)
+        one.folder.empty()
+        stamp = staging.Stamp(one.settings.fingerprint(one.table), _hash_query(source), one.run)
+        one.folder.write_stamp(stamp)
+        progress = Progress(str(one), expected, set_message, set_percentage)
+        with one.folder.writing(one.folder.extract) as partial:
+            rows = _stream(one, source, condition, partial, progress)
+            if rows != expected:
+                _recount(one, source, condition, rows, expected)
+        progress.finish(rows)
+        one.folder.write_stamp(replace(stamp, seconds=time.monotonic() - started))
+
+
+def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, progress: Progress) -> int:
+    facts = staging.Facts(source.schema, source.primary_key)
+
+    def write(guard_dates: bool) -> int:
+        batches = stream.stream_day(one.settings.mysql, source, condition, guard_dates)
+        return staging.write_extract(path, batches, facts, progress)
+
+    try:
+        return write(guard_dates=False)
+    except ZeroDateError:
+        logger.warning("%s: a date column holds dates that are none (0000-00-00 and the like); they become NULL", one)
+        return write(guard_dates=True)
+
+
+def _recount(one: DayOfTable, source: mysql.Source, condition: str, rows: int, expected: int) -> None:
+    with mysql.connect(one.settings.mysql) as connection:
+        again = mysql.count_day(connection, source, condition)
+    if rows != again:
+        raise SourceError(
+            f"{rows:,} rows arrived and MySQL counts {again:,} ({expected:,} before): the day is being written to, "
+            "or rows were lost on the way; the next run reads it again"
+        )
+
+
+def has_extract(one: DayOfTable) -> bool:
+    """Say whether a whole extract, or what was decoded from one, stands in the staging folder and may be used."""
+    return has_decoded(one) or (one.folder.extract.exists() and _usable(one))
+
+
+def has_decoded(one: DayOfTable) -> bool:
+    """Say whether a whole decoded day stands in the staging folder and may be used."""
+    return one.folder.decoded.exists() and _usable(one)
+
+
+def _usable(one: DayOfTable) -> bool:
+    """Hold what a folder's files were made by against today's settings, query and schema.
+
+    Files of this run need no look at MySQL; those a killed run left are used only if it would read them the same way.
+    """
+    stamp = one.folder.read_stamp()
+    if stamp is None or stamp.settings != one.settings.fingerprint(one.table):
+        return False
+    return stamp.run == one.run or stamp.query == _current_query(one.settings.mysql, one.table)
+
+
+@cache
+def _current_query(settings: MySQLSettings, table: TableSettings) -> str:
+    with mysql.connect(settings) as connection:
+        return _hash_query(mysql.describe_table(connection, settings, table))
+
+
+def _hash_query(source: mysql.Source) -> str:
+    text = f"{stream.select_day(source, condition='')} {source.schema}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _name_run() -> str:
+    """Return a name for this run; planning calls it first, so the processes that Luigi forks inherit it."""
+    return f"{os.getpid()}-{time.time_ns()}"
+
+
+def decode_day(one: DayOfTable) -> None:
+    """Turn a day's extract into the Parquet file the lake will have, then remove the extract.
+
+    Raises:
+        LuigiJobsError: DecodeError, SchemaError or StagingError, with table and day.
+    """
+    with _working(one):
+        if has_decoded(one) or (not one.folder.extract.exists() and one.published):
+            return
+        started = time.monotonic()
+        with one.folder.writing(one.folder.decoded) as partial:
+            _decode(one, partial)
+        one.folder.extract.unlink()
+        if stamp := one.folder.read_stamp():
+            one.folder.write_stamp(replace(stamp, seconds=stamp.seconds + time.monotonic() - started))
+
+
+def _decode(one: DayOfTable, path: Path) -> None:
+    with staging.read_extract(one.folder.extract) as (facts, batches):
+        converter = Converter(facts.schema, facts.key, one.table, one.settings.lake.partition_key)
+        staging.write_parquet(path, converter.schema, converter.convert(batches))
+
+
+def load_day(one: DayOfTable) -> None:
+    """Publish a day's Parquet file in the lake and remove its staging folder; logs the day's one line.
+
+    Raises:
+        LuigiJobsError: NotClosedError, LakeError or StagingError, with table and day.
+    """
+    with _working(one):
+        if not one.folder.decoded.exists() and one.published:
+            logger.info("%s: another run has published it", one)
+            return
+        check_closed(one.day, one.table.name)
+        started = time.monotonic()
+        stamp = one.folder.read_stamp()
+        rows = staging.count_parquet(one.folder.decoded)
+        size = one.lake.publish(one.folder.decoded, one.table.name, one.day)
+        one.folder.empty()
+    seconds = (stamp.seconds if stamp else 0.0) + time.monotonic() - started
+    logger.info(
+        "loaded table=%s day=%s rows=%d bytes=%d seconds=%.1f rows/s=%.0f",
+        one.table.name, one.day, rows, size, seconds, rows / seconds,
+    )  # fmt: skip
+
+
+@contextmanager
+def _working(one: DayOfTable, set_message: SetMessage = None) -> Iterator[None]:
+    """Hold the day's staging folder, and say which table and day an error is about."""
+
+    def say_waiting() -> None:
+        logger.info("%s: another run works on this day; waiting for it", one)
+        if set_message:
+            set_message("waiting for another run that works on this day")
+
+    try:
+        with one.folder.locked(say_waiting):
+            yield
+    except LuigiJobsError as error:
+        if error.table and error.day:
+            raise
+        raise type(error)(f"{one}: {error}", table=one.table.name, day=one.day, column=error.column) from error

@@ -1,0 +1,280 @@
+"""One day's files on the local disk, between MySQL and the lake.
+
+`{staging_dir}/{table}/date=YYYYMMDD/` holds `made_by.json`, then `extract.arrow`, then `decoded.parquet`. The names
+are fixed: a file under its own name is whole, one that ends in `.partial` never is. A folder is locked by the process
+that works in it, so that runs side by side share a day's work instead of spoiling it.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luigi_jobs.errors import ConfigError, StagingError
+from luigi_jobs.layout import day_folder, parse_day
+
+EXTRACT = "extract.arrow"
+DECODED = "decoded.parquet"
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+COMPRESSION_LEVEL = 1
+_STAMP = "made_by.json"
+_PARTIAL = ".partial"
+_SCHEMA, _KEY = b"luigi_jobs.schema", b"luigi_jobs.key"
+_LOCK_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a day's files were made by: hashes of settings and of query and schema, the run, and how long it took."""
+
+    settings: str
+    query: str
+    run: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an extract says of its rows: the table's schema, which the wire types are cast to, and its primary key."""
+
+    schema: pa.Schema
+    key: tuple[str, ...]
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Return the facts as the metadata of an Arrow schema."""
+        return {_SCHEMA: self.schema.serialize().to_pybytes(), _KEY: json.dumps(self.key).encode()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "Facts":
+        """Read the facts back."""
+        return cls(pa.ipc.read_schema(pa.py_buffer(metadata[_SCHEMA])), tuple(json.loads(metadata[_KEY])))
+
+
+@dataclass(frozen=True)
+class DayFolder:
+    """The staging folder of one day of one table."""
+
+    path: Path
+
+    @property
+    def extract(self) -> Path:
+        """Return the path of the day as MySQL had it, an Arrow IPC file."""
+        return self.path / EXTRACT
+
+    @property
+    def decoded(self) -> Path:
+        """Return the path of the day as the lake will have it, a Parquet file."""
+        return self.path / DECODED
+
+    def read_stamp(self) -> Stamp | None:
+        """Return what the files were made by, or None when nothing whole says so."""
+        try:
+            return Stamp(**json.loads((self.path / _STAMP).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def write_stamp(self, stamp: Stamp) -> None:
+        """Say what the files to come are made by."""
+        with self.writing(self.path / _STAMP) as partial:
+            partial.write_text(json.dumps(asdict(stamp)))
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Path]:
+        """Give a partial file to write; it takes its own name, flushed to the disk, only when the block ends well.
+
+        Raises:
+            StagingError: the disk refused or is full; the partial file is gone.
+        """
+        partial = path.with_name(path.name + _PARTIAL)
+        try:
+            yield partial
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            free = shutil.disk_usage(self.path).free
+            raise StagingError(
+                f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free there"
+            ) from error
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def empty(self) -> None:
+        """Remove every file of the folder; the lock on it must be held."""
+        for path in self.path.iterdir():
+            path.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder and what it holds; the lock on it must be held."""
+        self.empty()
+        self.path.rmdir()
+
+    @contextmanager
+    def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the folder for this process alone, made if it is missing; `waiting` is called once if another has it.
+
+        The kernel lets go of the lock when the process ends, however it ends. An empty folder is removed on leaving.
+        """
+        while (descriptor := self.try_lock()) is None:
+            if waiting:
+                waiting()
+                waiting = None
+            time.sleep(_LOCK_POLL_S)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self.path.rmdir()
+            os.close(descriptor)
+
+    def try_lock(self) -> int | None:
+        """Return a descriptor that holds the folder until it is closed, or None while another process has it."""
+        _make_private(self.path)
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # its last holder removed it just now
+            return None
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(self.path).st_ino == os.fstat(descriptor).st_ino:  # not one that was removed meanwhile
+                return descriptor
+        os.close(descriptor)
+        return None
+
+
+def open_day(staging_dir: str, table: str, partition_key: str, day: date) -> DayFolder:
+    """Return the folder of one day; nothing is made until it is locked."""
+    return DayFolder(Path(staging_dir) / table / day_folder(partition_key, day))
+
+
+def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[date]) -> None:
+    """Remove what killed runs left of a table: partial files, and the files of days that are in the lake.
+
+    Folders that a living process holds are left alone. Whole files of missing days stay, to be used again.
+    """
+    done = set(published)
+    root = Path(staging_dir) / table
+    for path in root.iterdir() if root.is_dir() else ():
+        day = parse_day(path.name, partition_key)
+        folder = DayFolder(path)
+        descriptor = folder.try_lock() if day else None
+        if descriptor is None:
+            continue
+        try:
+            for leftover in path.iterdir():
+                if day in done or leftover.name.endswith(_PARTIAL):
+                    leftover.unlink()
+            with suppress(OSError):
+                path.rmdir()
+        finally:
+            os.close(descriptor)
+
+
+def check_room(staging_dir: str, needed_bytes: int) -> None:
+    """Raise StagingError when the disk below `staging_dir` has less than `needed_bytes` free."""
+    free = shutil.disk_usage(staging_dir).free
+    if free < needed_bytes:
+        raise StagingError(
+            f"{staging_dir} has {free:,} bytes free and the day needs about {needed_bytes:,}: "
+            "make room, or name another [lake] staging_dir"
+        )
+
+
+def write_extract(path: Path, batches: Iterable[pa.RecordBatch], facts: Facts, progress: Callable[[int], None]) -> int:
+    """Write batches as they come to an Arrow IPC file and return the number of rows; the first gives the wire types."""
+    rows = 0
+    writer = None
+    try:
+        for batch in batches:
+            if writer is None:
+                writer = pa.ipc.new_file(str(path), batch.schema.with_metadata(facts.to_metadata()))
+            writer.write_batch(batch)
+            rows += batch.num_rows
+            progress(rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows
+
+
+@contextmanager
+def read_extract(path: Path) -> Iterator[tuple[Facts, Iterator[pa.RecordBatch]]]:
+    """Open an extract, memory-mapped: its facts and its batches, in order.
+
+    Raises:
+        StagingError: the file is not whole.
+    """
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+        except pa.ArrowInvalid as error:
+            raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
+        facts = Facts.from_metadata(reader.schema.metadata or {})
+        yield facts, (reader.get_batch(index) for index in range(reader.num_record_batches))
+
+
+def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write batches to a Parquet file in row groups of about ROW_GROUP_BYTES, and count its rows again in its footer.
+
+    Raises:
+        StagingError: the file does not hold what was written: after a full disk the writer closes without a word.
+    """
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=COMPRESSION_LEVEL) as writer:
+        for table in _row_groups(schema, batches):
+            writer.write_table(table, row_group_size=table.num_rows)
+            rows += table.num_rows
+    if rows != (counted := count_parquet(path)):
+        raise StagingError(f"{path} holds {counted:,} rows after {rows:,} were written; run again")
+
+
+def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows:
+            group.append(batch)
+        if sum(part.nbytes for part in group) >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(group, schema)
+            group = []
+    if group:
+        yield pa.Table.from_batches(group, schema)
+
+
+def count_parquet(path: Path) -> int:
+    """Return the number of rows in a Parquet file's footer.
+
+    Raises:
+        StagingError: the file has no whole footer.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except pa.ArrowException as error:
+        raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make `path` and what is missing above it, 0700, and refuse a staging_dir that others own or may write to."""
+    root = path.parent.parent
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        facts = root.lstat()
+    except OSError as error:
+        raise StagingError(f"cannot make {path}: {error.strerror}; check [lake] staging_dir") from error
+    if stat.S_ISLNK(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"[lake] staging_dir = {root}: must be a folder of this user's own, no link, that no other may write to"
+        )

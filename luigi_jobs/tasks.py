@@ -1,0 +1,171 @@
+"""The Luigi tasks. They only wire: what is required, where it goes, which steps run.
+
+Backfill -> RangeDaily -> LoadDay -> DecodeDay -> ExtractDay
+"""
+
+import datetime
+from collections.abc import Iterable
+from functools import cached_property
+
+import luigi
+from luigi.tools.range import RangeDaily
+
+from luigi_jobs import gaps, pipeline, process
+from luigi_jobs.config import load_settings
+from luigi_jobs.days import utc_today
+from luigi_jobs.errors import GapError, LuigiJobsError
+
+
+class ExtractDay(luigi.Task):
+    """Stream one day of a table from MySQL into staging, as MySQL has it."""
+
+    date = luigi.DateParameter(description="the day, YYYY-MM-DD")
+    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+
+    @property
+    def priority(self) -> int:
+        """Newer days first; the steps of one day together."""
+        return int(self.date.toordinal())
+
+    def output(self) -> luigi.Target:
+        """Return the staged Arrow IPC file."""
+        return luigi.LocalTarget(pipeline.open_day(self.table, self.date).folder.extract, format=luigi.format.Nop)
+
+    def complete(self) -> bool:
+        """Say whether the extract, or what was made of it, stands."""
+        one = pipeline.open_day(self.table, self.date)
+        return pipeline.has_extract(one) or one.published
+
+    def run(self) -> None:
+        """Extract the day."""
+        one = pipeline.open_day(self.table, self.date)
+        pipeline.extract_day(one, self.set_status_message, self.set_progress_percentage)
+
+
+class DecodeDay(luigi.Task):
+    """Decode one staged day to its final schema, as a Parquet file in staging."""
+
+    date = luigi.DateParameter(description="the day, YYYY-MM-DD")
+    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+
+    @property
+    def priority(self) -> int:
+        """Newer days first; the steps of one day together."""
+        return int(self.date.toordinal())
+
+    def requires(self) -> luigi.Task:
+        """Require the day's extract."""
+        return self.clone(ExtractDay)
+
+    def output(self) -> luigi.Target:
+        """Return the staged Parquet file."""
+        return luigi.LocalTarget(pipeline.open_day(self.table, self.date).folder.decoded, format=luigi.format.Nop)
+
+    def complete(self) -> bool:
+        """Say whether the decoded day, or the published one, stands."""
+        one = pipeline.open_day(self.table, self.date)
+        return pipeline.has_decoded(one) or one.published
+
+    def run(self) -> None:
+        """Decode the day."""
+        pipeline.decode_day(pipeline.open_day(self.table, self.date))
+
+
+class LoadDay(luigi.Task):
+    """Publish one closed day of a table in the lake: `{table}/date=YYYYMMDD/{table}.parquet`."""
+
+    date = luigi.DateParameter(description="the day, YYYY-MM-DD; it must be closed")
+    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+
+    @property
+    def priority(self) -> int:
+        """Newer days first; the steps of one day together."""
+        return int(self.date.toordinal())
+
+    def requires(self) -> luigi.Task:
+        """Require the decoded day; refuse a day that is not closed."""
+        pipeline.check_closed(self.date, self.table)
+        return self.clone(DecodeDay)
+
+    def output(self) -> luigi.Target:
+        """Return the day's one object."""
+        return pipeline.open_day(self.table, self.date).target
+
+    def complete(self) -> bool:
+        """Say whether the day's one object stands at its one key."""
+        return pipeline.open_day(self.table, self.date).published
+
+    def run(self) -> None:
+        """Publish the day."""
+        pipeline.load_day(pipeline.open_day(self.table, self.date))
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Iterable[datetime.date]) -> list[datetime.date]:
+        """Return the days a range has nothing to do for, from one listing.
+
+        RangeDaily gives a functools.partial as `cls` and a one-shot map of days.
+        """
+        days = list(parameter_tuples)
+        return gaps.complete_days(cls(days[0]).table, days) if days else []
+
+
+class Backfill(luigi.WrapperTask):
+    """Load every closed day of a table that is missing from the lake, newest first; fails while gaps remain."""
+
+    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+    start = luigi.DateParameter(default=None, description="first day to look at; default: `since` of the table")
+    stop = luigi.DateParameter(default=None, description="day to stop before; default: up to the last closed day")
+    limit = luigi.IntParameter(default=0, description="load at most so many days in this run; default 0: no limit")
+
+    @cached_property
+    def window(self) -> gaps.Window:
+        """The days looked at; settled once, so that a run over midnight has one answer."""
+        return gaps.open_window(self.table, self.start, self.stop)
+
+    @cached_property
+    def missing_days(self) -> luigi.Task:
+        """RangeDaily over the whole window, which by default it would cut to 99 days and to 50 tasks."""
+        gaps.report_at_exit(self.window)
+        return RangeDaily(
+            of=LoadDay,
+            of_params={"table": self.table},
+            start=self.window.first,
+            stop=self.window.stop,
+            days_back=(utc_today() - self.window.first).days + 1,
+            task_limit=self.limit if self.limit > 0 else len(self.window),
+            reverse=True,
+        )
+
+    def requires(self) -> list[luigi.Task]:
+        """Require the missing days, or nothing while no day of the window is closed."""
+        return [self.missing_days] if self.window else []
+
+    def complete(self) -> bool:
+        """List the lake: no closed day of the window is missing."""
+        return not gaps.find_missing(self.window)
+
+    def run(self) -> None:
+        """Fail when the limit, or a day that was lost meanwhile, left gaps."""
+        if missing := gaps.find_missing(self.window):
+            raise GapError(gaps.describe_gaps(self.window, missing), table=self.table)
+
+
+class BackfillAll(luigi.WrapperTask):
+    """Backfill every table of luigi.cfg; a table that fails does not stop the others."""
+
+    def requires(self) -> list[luigi.Task]:
+        """Require the backfill of every table."""
+        return [Backfill(table=name) for name in sorted(load_settings().tables)]
+
+    def complete(self) -> bool:
+        """Say whether every table is complete; one that cannot tell is not, and says why when it runs itself."""
+        try:
+            return all(task.complete() for task in self.requires())
+        except LuigiJobsError:
+            load_settings()
+            return False
+
+
+@luigi.Task.event_handler(luigi.Event.START)  # type: ignore[untyped-decorator]  # luigi has no types
+def _end_with_parent(task: luigi.Task) -> None:
+    process.die_with_parent()
