@@ -143,7 +143,8 @@ def _explain(
             )
             break
     return DecodeError(
-        f"cannot decode {rule.source}: row {where or row} holds {_show(array[row].as_py())}, which is not {decoder}",
+        f"cannot decode {rule.source}: row {where or row} holds {_show(array[row].as_py())}, which is not {decoder}; "
+        "repair the row, or change the rule in luigi.cfg",
         column=rule.source,
     )
 

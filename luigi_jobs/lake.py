@@ -25,8 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from luigi.contrib.s3 import DeprecatedBotoClientException, S3Client, S3Target
 from luigi.target import FileSystemTarget
 
+from luigi_jobs.days import ONE_DAY
 from luigi_jobs.errors import ConfigError, LakeError
-from luigi_jobs.layout import day_folder, day_key, parse_key, table_prefix
+from luigi_jobs.layout import day_key, parse_key, table_prefix
 from luigi_jobs.settings import LakeSettings
 
 logger = logging.getLogger("luigi-interface")
@@ -60,7 +61,7 @@ class Lake(ABC):
             LakeError: the lake refused or was lost; never a short answer.
         """
         found = {}
-        for key, size in self._list(table_prefix(self.settings.prefix, table), first):
+        for key, size in self._list(table, first):
             day = parse_key(self.settings.prefix, table, self.settings.partition_key, key)
             if day and first <= day <= last:
                 found[day] = size
@@ -104,8 +105,8 @@ class Lake(ABC):
         """Return the Luigi target of a day."""
 
     @abstractmethod
-    def _list(self, prefix: str, first: date) -> Iterator[tuple[str, int]]:
-        """Yield (key, size) below `prefix` in the order of keys; days before `first` may be left out."""
+    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
+        """Yield (key, size) of a table's objects in the order of keys; days before `first` may be left out."""
 
     @abstractmethod
     def _size(self, key: str) -> int | None: ...
@@ -156,9 +157,10 @@ class S3Lake(Lake):
 
         return DayTarget(f"s3://{self._bucket}/{self.key(table, day)}", format=luigi.format.Nop, client=self.client)
 
-    def _list(self, prefix: str, first: date) -> Iterator[tuple[str, int]]:
-        # The key just before the folder of `first`: a short range at the end of a long history is one page.
-        start_after = f"{prefix}{day_folder(self.settings.partition_key, first)}"
+    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
+        prefix = table_prefix(self.settings.prefix, table)
+        # From the key of the day before on: a short range at the end of a long history is one page.
+        start_after = self.key(table, first - ONE_DAY)
         with self._explained(f"list s3://{self._bucket}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, StartAfter=start_after
@@ -191,13 +193,9 @@ class S3Lake(Lake):
         with self._explained(f"write s3://{self._bucket}/{key}"):
             if path.stat().st_size >= PART_BYTES:
                 self._abort_uploads(key)
-            self._s3.upload_file(
-                str(path),
-                self._bucket,
-                key,
-                Config=transfer,
-                ExtraArgs={"ContentType": "application/vnd.apache.parquet"},
-            )
+            extra = {"ContentType": "application/vnd.apache.parquet"}
+            with open(path, "rb") as file:  # upload_file would wrap what S3 answers in a text
+                self._s3.upload_fileobj(file, self._bucket, key, Config=transfer, ExtraArgs=extra)
 
     def _abort_uploads(self, key: str) -> None:
         """Abort what killed runs left of this key's uploads; nothing else lists them, and they cost storage."""
@@ -236,7 +234,8 @@ class LocalLake(Lake):
         """Return the LocalTarget of a day's file."""
         return luigi.LocalTarget(self.key(table, day), format=luigi.format.Nop)
 
-    def _list(self, prefix: str, first: date) -> Iterator[tuple[str, int]]:
+    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
+        prefix = table_prefix(self.settings.prefix, table)
         with self._explained(f"list {prefix}"):
             folders = sorted(Path(prefix).iterdir()) if Path(prefix).is_dir() else []
             for folder in folders:

@@ -113,15 +113,14 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
         Converter(source.schema, source.primary_key, one.table, one.settings.lake.partition_key)
         staging.check_room(one.settings.lake.staging_dir, ROOM_FACTOR * expected * source.row_bytes)
         one.folder.empty()
-        stamp = staging.Stamp(one.settings.fingerprint(one.table), _hash_query(source), one.run)
-        one.folder.write_stamp(stamp)
         progress = Progress(str(one), expected, set_message, set_percentage)
         with one.folder.writing(one.folder.extract) as partial:
             rows = _stream(one, source, condition, partial, progress)
             if rows != expected:
                 _recount(one, source, condition, rows, expected)
         progress.finish(rows)
-        one.folder.write_stamp(replace(stamp, seconds=time.monotonic() - started))
+        settings_hash, query_hash = one.settings.fingerprint(one.table), _hash_query(source)
+        one.folder.write_stamp(staging.Stamp(settings_hash, query_hash, one.run, time.monotonic() - started))
 
 
 def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, progress: Progress) -> int:

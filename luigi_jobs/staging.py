@@ -1,8 +1,9 @@
 """One day's files on the local disk, between MySQL and the lake.
 
-`{staging_dir}/{table}/date=YYYYMMDD/` holds `made_by.json`, then `extract.arrow`, then `decoded.parquet`. The names
-are fixed: a file under its own name is whole, one that ends in `.partial` never is. A folder is locked by the process
-that works in it, so that runs side by side share a day's work instead of spoiling it.
+`{staging_dir}/{table}/date=YYYYMMDD/` holds `extract.arrow`, then `decoded.parquet`, and beside them `made_by.json`,
+without which they are not used again. The names are fixed: a file under its own name is whole, one that ends in
+`.partial` never is. A folder is locked by the process that works in it, so that runs side by side share a day's work
+instead of spoiling it.
 """
 
 import fcntl
@@ -40,7 +41,7 @@ class Stamp:
     settings: str
     query: str
     run: str
-    seconds: float = 0.0
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class DayFolder:
             return None
 
     def write_stamp(self, stamp: Stamp) -> None:
-        """Say what the files to come are made by."""
+        """Say what the files were made by."""
         with self.writing(self.path / _STAMP) as partial:
             partial.write_text(json.dumps(asdict(stamp)))
 
@@ -173,8 +174,9 @@ def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[
         if descriptor is None:
             continue
         try:
+            whole = {EXTRACT, DECODED} & {leftover.name for leftover in path.iterdir()}
             for leftover in path.iterdir():
-                if day in done or leftover.name.endswith(_PARTIAL):
+                if day in done or not whole or leftover.name.endswith(_PARTIAL):
                     leftover.unlink()
             with suppress(OSError):
                 path.rmdir()

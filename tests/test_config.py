@@ -1,0 +1,195 @@
+import subprocess
+import sys
+from datetime import UTC, date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from luigi.configuration.cfg_parser import LuigiConfigParser
+
+from luigi_jobs.config import parse_settings
+from luigi_jobs.errors import ConfigError
+from luigi_jobs.settings import DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
+
+ROOT = Path(__file__).parent.parent
+GOOD = {
+    "mysql": {"host": "db", "user": "reader", "password": "${TEST_PASSWORD}", "database": "shop"},
+    "lake": {"url": "s3://bucket/lake", "staging_dir": "/var/tmp/x"},
+    "table.reports": {"date_column": "date_start", "since": "2021-01-01"},
+}
+PASSWORD = "p%40/@'ä\"pass"
+
+
+@pytest.fixture(autouse=True)
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PASSWORD", PASSWORD)
+
+
+def parse(sections: dict[str, dict[str, str]]) -> Settings:
+    text = "".join(
+        f"[{section}]\n"
+        + "".join(f"{key} = {value}\n".replace("\n", "\n  ").rstrip(" ") for key, value in keys.items())
+        for section, keys in sections.items()
+    )
+    parser = LuigiConfigParser()
+    parser.read_string(text)
+    return parse_settings(parser)
+
+
+def change(section: str, **keys: str | None) -> dict[str, dict[str, str]]:
+    merged = GOOD.get(section, {}) | keys
+    return GOOD | {section: {key: value for key, value in merged.items() if value is not None}}
+
+
+def test_settings_of_few_keys_have_the_documented_defaults() -> None:
+    assert parse(GOOD) == Settings(
+        mysql=MySQLSettings("db", 3306, "reader", PASSWORD, "shop", "PREFERRED", "", "connectorx", 10, 600, 0),
+        lake=LakeSettings("s3://bucket/lake/", "bucket", "lake/", "date", "/var/tmp/x", UTC, 0.0),
+        tables={"reports": TableSettings("reports", "reports", "date_start", date(2021, 1, 1), (), "")},
+    )
+
+
+def test_settings_of_every_key() -> None:
+    settings = parse(
+        {
+            "mysql": GOOD["mysql"] | {"port": "3307", "driver": "pymysql", "ssl_mode": "DISABLED"},
+            "lake": {"url": "s3://bucket", "timezone": "Europe/Berlin", "settle_hours": "1.5", "partition_key": "ds"},
+            "table.r": {
+                "source": "order",
+                "date_column": "at",
+                "since": "2021-01-01",
+                "decode": "\nencoded -> decoded: base64 | utf8\n  raw -> raw:hex\n",
+                "transform": "shop.reports:tidy",
+            },
+        }
+    )
+
+    assert (settings.mysql.port, settings.mysql.driver, settings.mysql.ssl_mode) == (3307, "pymysql", "DISABLED")
+    assert settings.lake.timezone == ZoneInfo("Europe/Berlin")
+    assert (settings.lake.prefix, settings.lake.partition_key, settings.lake.settle_hours) == ("", "ds", 1.5)
+    assert settings.table("r") == TableSettings(
+        "r",
+        "order",
+        "at",
+        date(2021, 1, 1),
+        (DecodeRule("encoded", "decoded", ("base64", "utf8")), DecodeRule("raw", "raw", ("hex",))),
+        "shop.reports:tidy",
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        ("s3://b/a/b//c", "b", "a/b/c/"),
+        ("/srv/lake", None, "/srv/lake/"),
+        ("file:///srv/lake/", None, "/srv/lake/"),
+    ],
+)
+def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
+    lake = parse(change("lake", url=url)).lake
+
+    assert (lake.bucket, lake.prefix) == (bucket, prefix)
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "message"),
+    [
+        ("mysql", {"host": None}, "[mysql] host: is missing"),
+        ("mysql", {"password": None}, "[mysql] password: is missing"),
+        ("mysql", {"password": "${NOT_SET}"}, "[mysql] password: environment variable NOT_SET is not set"),
+        ("mysql", {"password": "s3cret%"}, "[mysql] password: write a percent sign as %% and a variable as ${NAME}"),
+        ("mysql", {"host": ""}, "[mysql] host = '': is empty"),
+        ("mysql", {"port": "70000"}, "[mysql] port = '70000': must be a whole number from 1 to 65535"),
+        ("mysql", {"port": "x"}, "[mysql] port = 'x': must be a whole number from 1 to 65535"),
+        ("mysql", {"driver": "odbc"}, "[mysql] driver = 'odbc': must be one of connectorx, pymysql"),
+        ("mysql", {"pasword": "x"}, "[mysql] pasword: unknown key; known are host, port, user, password, database"),
+        ("mysql", {"ssl_mode": "VERIFY_CA"}, "[mysql] ssl_ca: is missing; ssl_mode = VERIFY_CA checks"),
+        ("mysql", {"ssl_ca": "/no/such/file"}, "[mysql] ssl_ca = '/no/such/file': is no file"),
+        ("lake", {"url": "gs://b/x"}, "[lake] url = 'gs://b/x': must be s3://bucket/prefix or a local folder"),
+        ("lake", {"url": "s3://b/a/../c"}, "must be s3://bucket/prefix or a local folder"),
+        ("lake", {"url": ""}, "must be s3://bucket/prefix or a local folder"),
+        ("lake", {"staging_dir": "/"}, "[lake] staging_dir = '/': must not be the root of the file system"),
+        ("lake", {"timezone": "Mars/Olympus"}, "[lake] timezone = 'Mars/Olympus': must be a time zone such as"),
+        ("lake", {"settle_hours": "-1"}, "[lake] settle_hours = '-1': must be a number of hours, 0 or more"),
+        ("lake", {"partition_key": "a=b"}, "[lake] partition_key = 'a=b': must be a lower-case word"),
+        ("table.reports", {"since": None}, "[table.reports] since: is missing"),
+        ("table.reports", {"since": "1.1.2021"}, "[table.reports] since = '1.1.2021': must be a date, YYYY-MM-DD"),
+        ("table.reports", {"decode": "a: base64"}, "'a: base64' is not `source -> target: decoder`"),
+        ("table.reports", {"decode": "a -> b: rot13"}, "no decoder 'rot13'; known are base64, hex, utf8"),
+        ("table.reports", {"decode": "a -> b: hex\na -> c: hex"}, "source column 'a' stands in two rules"),
+        ("table.reports", {"decode": "a -> c: hex\nb -> c: hex"}, "target column 'c' stands in two rules"),
+        ("table.reports", {"transform": "os.system"}, "must be package.module:function"),
+        ("table.../x", {"date_column": "d", "since": "2021-01-01"}, "[table.../x]: the name holds a slash"),
+        ("table._x", {"date_column": "d", "since": "2021-01-01"}, "[table._x]: the name begins with '_'"),
+    ],
+)
+def test_settings_that_are_wrong_are_named(section: str, keys: dict[str, str | None], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(change(section, **keys))
+
+    assert message in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_settings_report_every_problem_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"mysql": {"host": "db", "port": "x"}, "table.reports": {"since": "x"}})
+
+    assert str(caught.value) == (
+        "luigi.cfg: [mysql] port = 'x': must be a whole number from 1 to 65535; [mysql] user: is missing; "
+        "[mysql] password: is missing; [mysql] database: is missing; [lake]: the section is missing; "
+        "[table.reports] date_column: is missing; [table.reports] since = 'x': must be a date, YYYY-MM-DD"
+    )
+
+
+def test_settings_without_a_table_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no section \[table.NAME\]"):
+        parse({name: keys for name, keys in GOOD.items() if not name.startswith("table")})
+
+
+def test_table_that_is_unknown_names_those_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"unknown table 'orders': .* no section \[table.orders\]; tables: reports"):
+        parse(GOOD).table("orders")
+
+
+def test_password_stands_in_no_repr_and_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = parse(GOOD)
+    fingerprint = settings.fingerprint(settings.table("reports"))
+    monkeypatch.setenv("TEST_PASSWORD", "another")
+
+    assert PASSWORD not in repr(settings)
+    assert parse(GOOD).fingerprint(settings.table("reports")) == fingerprint
+
+
+def test_fingerprint_changes_with_what_decides_the_rows() -> None:
+    changed = [
+        GOOD,
+        change("mysql", host="other"),
+        change("mysql", driver="pymysql"),
+        change("lake", timezone="Europe/Berlin"),
+        change("table.reports", source="other"),
+        change("table.reports", decode="a -> b: hex"),
+    ]
+    prints = [parse(sections) for sections in changed]
+
+    assert len({settings.fingerprint(settings.table("reports")) for settings in prints}) == len(changed)
+
+
+def test_shipped_luigi_cfg_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MYSQL_HOST", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DATABASE", "LAKE_BUCKET"):
+        monkeypatch.setenv(name, name.lower())
+    parser = LuigiConfigParser()
+    parser.read(ROOT / "luigi.cfg")
+
+    settings = parse_settings(parser)
+
+    assert settings.lake.url == "s3://lake_bucket/lake/"
+    assert settings.table("reports").decode == (DecodeRule("encoded", "decoded", ("base64", "utf8")),)
+
+
+def test_importing_the_package_takes_no_pandas_and_reads_no_settings() -> None:
+    code = "import sys, luigi_jobs; sys.exit('pandas' in sys.modules or 'connectorx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd="/", check=False).returncode == 0

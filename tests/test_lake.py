@@ -1,0 +1,193 @@
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+from project import Project, count_requests
+
+from luigi_jobs.days import each_day
+from luigi_jobs.errors import ConfigError, LakeError
+from luigi_jobs.lake import PART_BYTES, Lake, LocalLake, S3Lake, open_lake
+
+DAY = date(2021, 1, 31)
+
+
+@pytest.fixture(params=["s3", "folder"])
+def lake(request: pytest.FixtureRequest, project: Project) -> Lake:
+    if request.param == "folder":
+        project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([])
+    return open_lake(project.load().lake)
+
+
+@pytest.fixture
+def s3_lake(project: Project) -> S3Lake:
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+    assert isinstance(lake, S3Lake)
+    return lake
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    path = tmp_path / "day.parquet"
+    path.write_bytes(b"a day")
+    return path
+
+
+def test_publish_puts_the_day_at_its_one_key(lake: Lake, parquet: Path) -> None:
+    assert lake.has_day("reports", DAY) is False
+
+    assert lake.publish(parquet, "reports", DAY) == len(b"a day")
+
+    assert lake.has_day("reports", DAY) is True
+    assert lake.size("reports", DAY) == len(b"a day")
+    assert lake.list_days("reports", DAY, DAY) == {DAY: len(b"a day")}
+    assert lake.target("reports", DAY).exists()
+    with lake.target("reports", DAY).open("r") as file:
+        assert file.read() == b"a day"
+
+
+def test_publish_again_replaces_the_day(lake: Lake, parquet: Path) -> None:
+    lake.publish(parquet, "reports", DAY)
+    parquet.write_bytes(b"another day")
+
+    lake.publish(parquet, "reports", DAY)
+
+    with lake.target("reports", DAY).open("r") as file:
+        assert file.read() == b"another day"
+    assert list(lake.list_days("reports", date(2000, 1, 1), date(2030, 1, 1))) == [DAY]
+
+
+def test_list_days_shows_the_asked_range_only(lake: Lake, parquet: Path) -> None:
+    for day in (date(2020, 12, 31), date(2021, 1, 1), date(2021, 1, 15), DAY, date(2021, 2, 1)):
+        lake.publish(parquet, "reports", day)
+    lake.publish(parquet, "reports2", date(2021, 1, 3))
+
+    assert sorted(lake.list_days("reports", date(2021, 1, 1), DAY)) == [date(2021, 1, 1), date(2021, 1, 15), DAY]
+
+
+def test_has_day_believes_a_listing_until_the_day_is_published(lake: Lake, parquet: Path) -> None:
+    lake.list_days("reports", DAY, DAY)
+    assert lake.has_day("reports", DAY) is False
+
+    lake.publish(parquet, "reports", DAY)
+
+    assert lake.has_day("reports", DAY) is True
+
+
+def test_list_days_ignores_keys_that_are_no_days(s3_lake: S3Lake, project: Project) -> None:
+    project.put_days([DAY])
+    for name in ("_SUCCESS", "date=20210130/part-0.parquet", "date=20210129/", "date=2021/reports.parquet"):
+        project.s3.put_object(Bucket=project.bucket, Key=f"{project.prefix}/reports/{name}", Body=b"x")
+
+    assert s3_lake.list_days("reports", date(2021, 1, 1), date(2021, 12, 31)) == {DAY: 1}
+    assert s3_lake.has_day("reports", date(2021, 1, 30)) is False
+    assert s3_lake.has_day("reports", date(2021, 1, 29)) is False
+
+
+def test_list_days_of_a_short_range_skips_the_history(s3_lake: S3Lake, project: Project) -> None:
+    days = list(each_day(date(2021, 1, 1), date(2021, 2, 1)))
+    project.put_days(days)
+    requests = count_requests(s3_lake._s3, "ListObjectsV2")
+    sent = next(requests)
+
+    assert list(s3_lake.list_days("reports", days[-2], days[-1])) == days[-2:]
+
+    assert len(sent) == 1
+    assert "start-after=" in sent[0]
+
+
+def test_has_day_takes_one_head(s3_lake: S3Lake, project: Project) -> None:
+    project.put_days([DAY])
+    heads, lists = (count_requests(s3_lake._s3, name) for name in ("HeadObject", "ListObjectsV2"))
+    sent, listed = next(heads), next(lists)
+
+    assert s3_lake.has_day("reports", DAY)
+    assert (len(sent), len(listed)) == (1, 0)
+
+
+def test_publish_of_a_large_file_aborts_what_a_killed_upload_left(s3_lake: S3Lake, project: Project) -> None:
+    key = project.key(DAY)
+    project.s3.create_multipart_upload(Bucket=project.bucket, Key=key)
+    project.s3.create_multipart_upload(Bucket=project.bucket, Key=key + "x")
+    large = project.folder / "large"
+    large.write_bytes(os.urandom(PART_BYTES + 1))
+
+    s3_lake.publish(large, "reports", DAY)
+
+    uploads = project.s3.list_multipart_uploads(Bucket=project.bucket, Prefix=f"{project.prefix}/")["Uploads"]
+    assert [upload["Key"] for upload in uploads] == [key + "x"]
+    assert project.s3.get_object(Bucket=project.bucket, Key=key)["Body"].read() == large.read_bytes()
+    project.s3.abort_multipart_upload(Bucket=project.bucket, Key=key + "x", UploadId=uploads[0]["UploadId"])
+
+
+@pytest.mark.parametrize("ask", ["list", "look", "write"])
+@pytest.mark.parametrize(
+    ("section", "keys", "message"),
+    [
+        ("lake", {"url": "s3://no-such-bucket/lake"}, r"404 NoSuchBucket; bucket no-such-bucket does not exist"),
+        (
+            "s3",
+            {"aws_access_key_id": "nobody", "aws_secret_access_key": "s3cret"},
+            r"403 \w+; (S3 does not know the access key|the credentials may not)",
+        ),
+        ("s3", {"endpoint_url": "http://127.0.0.1:9"}, r"Could not connect to the endpoint URL.*check \[s3\]"),
+    ],
+)
+def test_s3_that_refuses_is_an_error_and_no_absence(
+    project: Project, parquet: Path, section: str, keys: dict[str, str], message: str, ask: str
+) -> None:
+    project.configure(section, **keys)
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+
+    with pytest.raises(LakeError, match=message) as caught:
+        if ask == "list":
+            lake.list_days("reports", DAY, DAY)
+        elif ask == "look":
+            lake.has_day("reports", DAY)
+        else:
+            lake.publish(parquet, "reports", DAY)
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"endpoint_url": "${NOT_SET}"}, r"luigi.cfg: \[s3\].*NOT_SET"),
+        ({"endpoint_url": "not a url"}, r"luigi.cfg: \[s3\]: Invalid endpoint"),
+        ({"endpont_url": "http://127.0.0.1"}, r"luigi.cfg: \[s3\]"),
+    ],
+)
+def test_s3_section_that_is_wrong_is_named(project: Project, keys: dict[str, str], message: str) -> None:
+    project.configure("s3", **keys)
+    project.add_reports([])
+
+    with pytest.raises(ConfigError, match=message):
+        open_lake(project.load().lake)
+
+
+def test_folder_that_refuses_is_an_error(project: Project, parquet: Path) -> None:
+    (project.folder / "lake").write_text("a file where the lake should be")
+    project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+
+    assert isinstance(lake, LocalLake)
+    with pytest.raises(LakeError, match="cannot write"):
+        lake.publish(parquet, "reports", DAY)
+
+
+def test_each_process_has_a_lake_of_its_own(s3_lake: S3Lake) -> None:
+    assert open_lake(s3_lake.settings) is s3_lake
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(writer, b"same" if open_lake(s3_lake.settings) is s3_lake else b"other")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    assert os.read(reader, 10) == b"other"
+    os.close(reader)
+    os.close(writer)

@@ -1,0 +1,214 @@
+import os
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from luigi_jobs.errors import ConfigError, StagingError
+from luigi_jobs.staging import (
+    DayFolder,
+    Facts,
+    Stamp,
+    check_room,
+    count_parquet,
+    open_day,
+    read_extract,
+    sweep,
+    write_extract,
+    write_parquet,
+)
+
+DAY = date(2021, 1, 31)
+STAMP = Stamp("settings", "query", "run", 1.5)
+BATCH = pa.record_batch({"id": [1, 2, 3]})
+FACTS = Facts(pa.schema([("id", pa.int32())]), ("id",))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DayFolder:
+    return open_day(str(tmp_path / "staging"), "reports", "date", DAY)
+
+
+def test_folder_is_named_by_table_and_day_and_private(folder: DayFolder, tmp_path: Path) -> None:
+    with folder.locked():
+        assert folder.path == tmp_path / "staging/reports/date=20210131"
+        modes = {path.stat().st_mode & 0o777 for path in (folder.path, folder.path.parent, tmp_path / "staging")}
+        assert modes == {0o700}
+
+
+def test_folder_that_stays_empty_is_removed(folder: DayFolder) -> None:
+    with folder.locked():
+        pass
+
+    assert not folder.path.exists()
+
+
+def test_file_takes_its_name_only_when_it_is_whole(folder: DayFolder) -> None:
+    with folder.locked():
+        with pytest.raises(KeyboardInterrupt), folder.writing(folder.extract) as partial:
+            partial.write_bytes(b"half")
+            raise KeyboardInterrupt
+        assert list(folder.path.iterdir()) == []
+        with folder.writing(folder.extract) as partial:
+            partial.write_bytes(b"whole")
+            assert not folder.extract.exists()
+        assert folder.extract.read_bytes() == b"whole"
+
+
+def test_disk_that_refuses_is_an_error_that_names_path_and_room(folder: DayFolder) -> None:
+    with (
+        folder.locked(),
+        pytest.raises(
+            StagingError, match=r"cannot write .*extract.arrow: No space left on device; [\d,]+ bytes are free"
+        ),
+        folder.writing(folder.extract) as partial,
+    ):
+        partial.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    assert not folder.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk of 1 MiB")
+def test_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
+    try:
+        folder = open_day(str(disk / "staging"), "reports", "date", DAY)
+        schema = pa.schema([("body", pa.binary())])
+        batches = [pa.record_batch([pa.array([os.urandom(1 << 18)])], schema=schema) for _ in range(8)]
+        with folder.locked():
+            with pytest.raises(StagingError, match="cannot write"), folder.writing(folder.extract) as partial:
+                write_extract(partial, batches, Facts(schema, ()), print)
+            with pytest.raises(StagingError), folder.writing(folder.decoded) as partial:
+                write_parquet(partial, schema, batches)
+            assert list(folder.path.iterdir()) == []
+        with pytest.raises(StagingError, match=r"has [\d,]+ bytes free and the day needs about 2,000,000"):
+            check_room(str(disk), 2_000_000)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_stamp_comes_back_as_it_was_written(folder: DayFolder) -> None:
+    with folder.locked():
+        assert folder.read_stamp() is None
+        folder.write_stamp(STAMP)
+        assert folder.read_stamp() == STAMP
+        (folder.path / "made_by.json").write_text("{")
+        assert folder.read_stamp() is None
+
+
+def test_extract_keeps_wire_types_rows_and_facts(folder: DayFolder) -> None:
+    seen: list[int] = []
+    with folder.locked(), folder.writing(folder.extract) as partial:
+        assert write_extract(partial, [BATCH, BATCH.slice(0, 1)], FACTS, seen.append) == 4
+
+    with read_extract(folder.extract) as (facts, batches):
+        rows = pa.Table.from_batches(batches)
+
+    assert seen == [3, 4]
+    assert facts == FACTS
+    assert rows.schema.field("id").type == pa.int64()
+    assert rows["id"].to_pylist() == [1, 2, 3, 1]
+
+
+def test_extract_without_a_footer_is_refused(folder: DayFolder) -> None:
+    with folder.locked(), folder.writing(folder.extract) as partial:
+        write_extract(partial, [BATCH], FACTS, print)
+    folder.extract.write_bytes(folder.extract.read_bytes()[:-20])
+
+    with pytest.raises(StagingError, match="is not whole"), read_extract(folder.extract):
+        pass
+
+
+@pytest.mark.parametrize("counts", [[], [0], [3], [3, 0, 2]])
+def test_parquet_has_every_row_and_the_schema(tmp_path: Path, counts: list[int]) -> None:
+    path = tmp_path / "day.parquet"
+
+    write_parquet(path, BATCH.schema, [BATCH.slice(0, count) for count in counts])
+
+    assert count_parquet(path) == sum(counts)
+    assert pa.parquet.read_schema(path).equals(BATCH.schema)
+
+
+def test_parquet_of_the_same_rows_is_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_parquet(tmp_path / name, BATCH.schema, [BATCH, BATCH])
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_parquet_row_groups_are_cut_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luigi_jobs.staging.ROW_GROUP_BYTES", 2 * BATCH.nbytes)
+
+    write_parquet(tmp_path / "day.parquet", BATCH.schema, [BATCH] * 5)
+
+    groups = pa.parquet.read_metadata(tmp_path / "day.parquet")
+    assert [groups.row_group(index).num_rows for index in range(groups.num_row_groups)] == [6, 6, 3]
+
+
+def test_parquet_without_a_footer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "day.parquet").write_bytes(b"PAR1 and no end")
+
+    with pytest.raises(StagingError, match="is not whole"):
+        count_parquet(tmp_path / "day.parquet")
+
+
+def test_second_process_waits_for_the_folder_and_then_has_it(folder: DayFolder) -> None:
+    code = (
+        "import sys; from pathlib import Path; from luigi_jobs.staging import DayFolder\n"
+        "with DayFolder(Path(sys.argv[1])).locked(lambda: print('waiting', flush=True)): print('has it', flush=True)"
+    )
+    with folder.locked():
+        command = [sys.executable, "-W", "ignore", "-c", code, str(folder.path)]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        assert other.stdout.readline() == "waiting\n"
+        time.sleep(0.5)
+        assert other.poll() is None
+    assert other.communicate(timeout=30)[0] == "has it\n"
+    assert not folder.path.exists()
+
+
+def test_sweep_removes_partials_and_published_days_and_leaves_the_rest(tmp_path: Path) -> None:
+    folders = [open_day(str(tmp_path), "reports", "date", date(2021, 1, day)) for day in (1, 2, 3, 4)]
+    for folder in folders:
+        folder.path.mkdir(parents=True)
+        folder.extract.write_bytes(b"whole")
+        (folder.path / "decoded.parquet.partial").write_bytes(b"half")
+    (folders[3].path / "extract.arrow").unlink()
+    (tmp_path / "reports" / "notes.txt").write_text("somebody's")
+
+    with folders[2].locked():
+        sweep(str(tmp_path), "reports", "date", [date(2021, 1, 1), date(2021, 1, 3)])
+        left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+
+    assert left == [
+        "reports/date=20210102/extract.arrow",
+        "reports/date=20210103/decoded.parquet.partial",
+        "reports/date=20210103/extract.arrow",
+        "reports/notes.txt",
+    ]
+
+
+def test_staging_dir_that_is_not_ours_alone_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    (tmp_path / "file").write_text("")
+
+    for root in (shared, link):
+        with (
+            pytest.raises(ConfigError, match="must be a folder of this user's own"),
+            open_day(str(root), "reports", "date", DAY).locked(),
+        ):
+            pass
+    with pytest.raises(StagingError, match="cannot make"), open_day(str(tmp_path / "file"), "r", "date", DAY).locked():
+        pass
