@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
+from luigi.cmdline_parser import CmdlineParser
+
 from luigi_jobs import staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.days import ONE_DAY, each_day, format_days
@@ -101,7 +103,9 @@ def describe_gaps(window: Window, missing: list[date]) -> str:
 
 
 def report_at_exit(window: Window) -> None:
-    """Have the end of this process, after Luigi's summary, say whether the window has gaps left, and which."""
+    """Have a luigi command end, after Luigi's summary, with a line that says whether gaps are left, and which."""
+    if CmdlineParser.get_instance() is None:  # luigi.build: the caller has the result in hand
+        return
     pid = os.getpid()
 
     def report() -> None:

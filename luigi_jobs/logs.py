@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 
 from luigi_jobs.errors import LuigiJobsError
 
@@ -38,7 +39,12 @@ def _printable(text: str) -> str:
 
 
 def install() -> None:
-    """Add the filter to Luigi's logger, once."""
+    """Add the filter to Luigi's logger, once, and silence what Luigi warns of its own settings and defaults."""
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(present, OneLineErrors) for present in logger.filters):
         logger.addFilter(OneLineErrors())
+        for message in (
+            r".*'rpc_\w+' with value .* not consumed by the task 'core'",
+            r'Parameter "param_name" with value "None"',
+        ):
+            warnings.filterwarnings("ignore", message)

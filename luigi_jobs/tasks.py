@@ -134,6 +134,7 @@ class Backfill(luigi.WrapperTask):
             days_back=(utc_today() - self.window.first).days + 1,
             task_limit=self.limit if self.limit > 0 else len(self.window),
             reverse=True,
+            param_name="date",
         )
 
     def requires(self) -> list[luigi.Task]:

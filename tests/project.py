@@ -104,13 +104,15 @@ class Project:
         since = min(days, default=today())
         self.configure(f"table.{name}", **(REPORTS | {"since": str(since)} | keys))
 
-    def start(self, *arguments: str, module: str = "luigi_jobs", scheduler: str = "") -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, module: str = "luigi_jobs", scheduler: str = "", python_path: str = str(ROOT / "tests")
+    ) -> subprocess.Popen[str]:
         """Start the luigi command in the project's folder, with a local scheduler or with luigid at `scheduler`."""
         where = ["--scheduler-url", scheduler] if scheduler else ["--local-scheduler"]
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("luigi")), "--module", module, *arguments, *where, "--no-lock"],
             cwd=self.folder,
-            env=self.environment | {"PYTHONPATH": str(ROOT / "tests"), "LUIGI_CONFIG_PATH": "luigi.cfg"},
+            env=self.environment | {"PYTHONPATH": python_path, "LUIGI_CONFIG_PATH": "luigi.cfg"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

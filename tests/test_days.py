@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -69,7 +70,7 @@ def test_day_bounds_of_thirty_years_leave_no_instant_out_and_none_twice(zone: st
 
     bounds = [day_bounds(day, ZoneInfo(zone)) for day in days]
 
-    assert all(here[1] == there[0] for here, there in zip(bounds, bounds[1:], strict=False))
+    assert all(here[1] == there[0] for here, there in pairwise(bounds))
     assert all(start <= stop for start, stop in bounds)
 
 
