@@ -216,6 +216,18 @@ def describe_table(connection: pymysql.Connection, mysql: MySQLSettings, table: 
     )
 
 
+def has_date_index(connection: pymysql.Connection, mysql: MySQLSettings, table: TableSettings) -> bool:
+    """Say whether an index begins with the date column; True for a view, whose indexes are not its own."""
+    rows = _fetch(
+        connection,
+        "SELECT t.table_type, s.column_name FROM information_schema.tables t LEFT JOIN information_schema.statistics s "
+        "ON s.table_schema=t.table_schema AND s.table_name=t.table_name AND s.seq_in_index=1 "
+        "WHERE t.table_schema=%s AND t.table_name=%s",
+        (mysql.database, table.source),
+    )
+    return any("TABLE" not in kind or column == table.date_column for kind, column in rows)
+
+
 def day_condition(source: Source, day: date, zone: tzinfo) -> str:
     """Return the WHERE clause of a day, which an index on the date column serves.
 

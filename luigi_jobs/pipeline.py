@@ -92,6 +92,28 @@ def check_closed(day: date, table: str) -> None:
         )
 
 
+def check_table(table: str) -> None:
+    """Hold a table's settings against staging and MySQL, once, before any of its days is begun.
+
+    Raises:
+        LuigiJobsError: what all of its days would fail with: folder, login, table, column, type, rule or transform.
+    """
+    settings = load_settings()
+    ours = settings.table(table)
+    try:
+        staging.make_root(Path(settings.lake.staging_dir))
+        with mysql.connect(settings.mysql) as connection:
+            source = mysql.describe_table(connection, settings.mysql, ours)
+            if not mysql.has_date_index(connection, settings.mysql, ours):
+                logger.warning(
+                    "%s: no index of MySQL's table %s begins with %s: every day reads the whole table",
+                    table, ours.source, ours.date_column,
+                )  # fmt: skip
+        Converter(source.schema, source.primary_key, ours, settings.lake.partition_key)
+    except LuigiJobsError as error:
+        raise type(error)(f"{table}: {error}", table=table, column=error.column) from error
+
+
 def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage: SetPercentage = None) -> None:
     """Stream a day from MySQL into the staging folder, unless a whole extract of it stands there or it is published.
 

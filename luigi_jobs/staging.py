@@ -142,7 +142,8 @@ class DayFolder:
 
     def try_lock(self) -> int | None:
         """Return a descriptor that holds the folder until it is closed, or None while another process has it."""
-        _make_private(self.path)
+        make_root(self.path.parent.parent)
+        _make_folders(self.path)
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # its last holder removed it just now
@@ -266,17 +267,25 @@ def count_parquet(path: Path) -> int:
         raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
 
 
-def _make_private(path: Path) -> None:
-    """Make `path` and what is missing above it, 0700, and refuse a staging_dir that others own or may write to."""
-    root = path.parent.parent
-    try:
-        for folder in (*reversed(path.parents), path):
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, exist_ok=True)
-        facts = root.lstat()
-    except OSError as error:
-        raise StagingError(f"cannot make {path}: {error.strerror}; check [lake] staging_dir") from error
+def make_root(root: Path) -> None:
+    """Make `staging_dir` and what is missing above it, 0700.
+
+    Raises:
+        ConfigError: it is a link, another user's, or others may write to it.
+        StagingError: it cannot be made.
+    """
+    _make_folders(root)
+    facts = root.lstat()
     if stat.S_ISLNK(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
             f"[lake] staging_dir = {root}: must be a folder of this user's own, no link, that no other may write to"
         )
+
+
+def _make_folders(path: Path) -> None:
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StagingError(f"cannot make {path}: {error.strerror}; check [lake] staging_dir") from error

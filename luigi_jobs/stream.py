@@ -57,7 +57,7 @@ def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Iterato
 
 
 def _stream_connectorx(mysql: MySQLSettings, source: Source, query: str) -> Iterator[pa.RecordBatch]:
-    os.environ["RUST_BACKTRACE"] = "0"
+    os.environ.setdefault("RUST_BACKTRACE", "0")
     import connectorx  # noqa: PLC0415  # RUST_BACKTRACE must be set before
 
     with _rust_stderr_dropped():
@@ -99,6 +99,8 @@ def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:
     options = {
         "prefer_socket": "false",
         "tcp_connect_timeout_ms": str(mysql.connect_timeout_s * 1000),
+        "tcp_keepalive_time_ms": str(mysql.connect_timeout_s * 1000),
+        "tcp_user_timeout_ms": str(mysql.read_timeout_s * 1000),
         "ssl-mode": ssl_mode,
         **({"ssl-ca": mysql.ssl_ca} if mysql.ssl_ca else {}),
     }

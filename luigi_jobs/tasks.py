@@ -124,8 +124,12 @@ class Backfill(luigi.WrapperTask):
 
     @cached_property
     def missing_days(self) -> luigi.Task:
-        """RangeDaily over the whole window, which by default it would cut to 99 days and to 50 tasks."""
+        """RangeDaily over the whole window, which by default it would cut to 99 days and to 50 tasks.
+
+        What every day would fail with is found out here, once.
+        """
         gaps.report_at_exit(self.window)
+        pipeline.check_table(self.table)
         return RangeDaily(
             of=LoadDay,
             of_params={"table": self.table},

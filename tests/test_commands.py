@@ -162,7 +162,7 @@ def test_backfill_all_loads_the_tables_that_can_be(project: Project) -> None:
 
     run = project.luigi("BackfillAll")
 
-    assert run.returncode == 30
+    assert run.returncode == 35
     assert [project.days(name) for name in ("alpha", "broken", "order")] == [last_days(3), [], last_days(3)]
     assert "broken has no column 'no_such_column'" in run.stdout
     assert "broken: 3 of 3 closed days missing" in run.stdout
@@ -219,17 +219,17 @@ def test_two_backfills_at_the_same_time_end_with_the_right_lake(project: Project
         ),
         (["BackfillAll"], "s3", {"endpoint_url": "http://127.0.0.1:9"}, 35, "Could not connect to the endpoint URL"),
         (["BackfillAll"], "s3", {"aws_access_key_id": "x", "aws_secret_access_key": "y"}, 35, "S3 answered 403"),
-        (["BackfillAll"], "mysql", {"host": "no-such-host.invalid"}, 30, "cannot reach MySQL"),
-        (["BackfillAll"], "mysql", {"database": "no_such"}, 30, "has no database 'no_such': correct [mysql] database"),
-        (["BackfillAll"], "table.reports", {"source": "no_such"}, 30, "or luigi may not read it"),
+        (["BackfillAll"], "mysql", {"host": "no-such-host.invalid"}, 35, "reports: cannot reach MySQL"),
+        (["BackfillAll"], "mysql", {"database": "no_such"}, 35, "has no database 'no_such': correct [mysql] database"),
+        (["BackfillAll"], "table.reports", {"source": "no_such"}, 35, "or luigi may not read it"),
         (
             ["BackfillAll"],
             "table.reports",
             {"transform": "no_such:f"},
-            30,
+            35,
             "No module named 'no_such'; PYTHONPATH must",
         ),
-        (["BackfillAll"], "lake", {"staging_dir": "/proc/nope"}, 30, "cannot make /proc/nope"),
+        (["BackfillAll"], "lake", {"staging_dir": "/proc/nope"}, 35, "cannot make /proc/nope"),
         (
             ["LoadDay", "--table", "reports", "--date", str(today())],
             "lake",
@@ -252,7 +252,19 @@ def test_exit_codes_and_messages(
     assert message in run.stdout
     assert "Traceback" not in run.stdout
     assert "Warning" not in run.stdout
+    assert run.stdout.count(message) == 1
     assert reports.days() == []
+
+
+def test_a_table_without_an_index_on_its_date_is_loaded_with_a_warning(reports: Project) -> None:
+    reports.cursor.execute("ALTER TABLE reports DROP KEY date_start")
+
+    run = reports.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 0
+    assert (
+        run.stdout.count("WARNING: reports: no index of MySQL's table reports begins with date_start: every day") == 1
+    )
 
 
 def test_luigid_that_is_gone_ends_the_run_with_its_code(reports: Project) -> None:
@@ -306,7 +318,7 @@ def test_a_password_with_odd_characters_works_and_is_printed_nowhere(reports: Pr
     finally:
         reports.cursor.execute("DROP USER %s@'%%'", (user,))
 
-    assert [run.returncode for run in runs] == [0, 30]
+    assert [run.returncode for run in runs] == [0, 35]
     assert reports.days() == last_days(5)[:-2]
     for run in runs:
         for shape in (secret, "ca\\xf1ary", urllib.parse.quote(secret, safe=""), "ary%/@"):
