@@ -38,6 +38,8 @@ CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 MISSING_HOLDS_S = 60.0
 
+_buckets_seen: set[str | None] = set()  # by this process or the one it was forked from
+
 
 class Lake(ABC):
     """The days of every table, and how one is published.
@@ -143,7 +145,6 @@ class S3Lake(Lake):
         except (ValueError, TypeError, DeprecatedBotoClientException, BotoCoreError) as error:
             raise ConfigError(f"luigi.cfg: [s3]: {error}") from error
         self._bucket = settings.bucket
-        self._bucket_seen = False
 
     def target(self, table: str, day: date) -> FileSystemTarget:
         """Return an S3Target that asks for the one object only."""
@@ -166,7 +167,7 @@ class S3Lake(Lake):
                 Bucket=self._bucket, Prefix=prefix, StartAfter=start_after
             )
             for page in pages:
-                self._bucket_seen = True
+                _buckets_seen.add(self._bucket)
                 for entry in page.get("Contents", ()):
                     yield entry["Key"], entry["Size"]
 
@@ -179,14 +180,13 @@ class S3Lake(Lake):
                     raise
                 self._check_bucket()
                 return None
-        self._bucket_seen = True
         return int(head["ContentLength"])
 
     def _check_bucket(self) -> None:
         """Raise when the bucket is missing: the HEAD of an object answers 404 for that too."""
-        if not self._bucket_seen:
+        if self._bucket not in _buckets_seen:
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
-            self._bucket_seen = True
+            _buckets_seen.add(self._bucket)
 
     def _put(self, path: Path, key: str) -> None:
         transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
@@ -199,10 +199,13 @@ class S3Lake(Lake):
 
     def _abort_uploads(self, key: str) -> None:
         """Abort what killed runs left of this key's uploads; nothing else lists them, and they cost storage."""
-        uploads = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ())
-        for upload in uploads:
-            if upload["Key"] == key:
-                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+        try:
+            uploads = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ())
+            for upload in uploads:
+                if upload["Key"] == key:
+                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+        except ClientError as error:  # tidying needs two more permissions; a load does not fail for want of them
+            logger.warning("cannot tidy up old uploads of %s: %s", key, error.response["Error"]["Code"])
 
     @contextmanager
     def _explained(self, action: str) -> Iterator[None]:

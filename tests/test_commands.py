@@ -5,6 +5,7 @@ import re
 import shlex
 import urllib.parse
 import urllib.request
+from collections import Counter
 from datetime import date
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_stock_range_daily_loads_every_closed_day_and_leaves_today(project: Proj
 
     assert run.returncode == 0, run.stdout
     assert sorted(loaded_days(run.stdout)) == [days[10], *days[55:]]
+    assert project.days() == days
+
+
+def test_stock_luigi_is_green_over_a_gap_that_backfill_fills(project: Project) -> None:
+    days = last_days(60)
+    project.add_reports(days, rows=1)
+    project.put_days(days[:58] + days[59:])
+    project.environment["STOCK_LAKE"] = project.sections["lake"]["url"]
+
+    window = ["--start", str(days[0]), "--stop", str(today())]
+    stock = project.luigi("RangeDaily", "--of", "Stock", *window, module="stock")
+
+    assert (stock.returncode, days[58] in project.days()) == (0, False)
+    assert "This progress looks :)" in stock.stdout
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
     assert project.days() == days
 
 
@@ -265,6 +281,18 @@ def test_a_table_without_an_index_on_its_date_is_loaded_with_a_warning(reports: 
     assert (
         run.stdout.count("WARNING: reports: no index of MySQL's table reports begins with date_start: every day") == 1
     )
+
+
+def test_a_backfill_costs_the_documented_requests(project: Project) -> None:
+    days = last_days(10)
+    project.add_reports(days, rows=1)
+    project.put_days(days[:8])
+    project.environment["COUNT_REQUESTS"] = str(project.folder / "requests")
+
+    assert project.luigi("Backfill", "--table", "reports", module="counting").returncode == 0
+
+    sent = Counter((project.folder / "requests").read_text().split())
+    assert sent == {"ListObjectsV2": 5, "PutObject": 2, "HeadObject": 2 * 6}
 
 
 def test_luigid_that_is_gone_ends_the_run_with_its_code(reports: Project) -> None:

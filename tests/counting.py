@@ -1,0 +1,24 @@
+"""luigi_jobs that notes every S3 request in the file COUNT_REQUESTS: `luigi --module counting …`."""
+
+import functools
+import os
+from typing import Any
+
+import luigi_jobs  # noqa: F401  # registers the tasks
+from luigi_jobs.lake import S3Lake
+
+original = S3Lake.__init__
+
+
+def note(event_name: str, **_: Any) -> None:
+    with open(os.environ["COUNT_REQUESTS"], "a") as file:
+        file.write(event_name.rsplit(".", 1)[1] + "\n")
+
+
+@functools.wraps(original)
+def init(self: S3Lake, *arguments: Any) -> None:
+    original(self, *arguments)
+    self._s3.meta.events.register("before-send.s3", note)
+
+
+S3Lake.__init__ = init  # type: ignore[method-assign]
