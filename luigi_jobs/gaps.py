@@ -102,6 +102,11 @@ def describe_gaps(window: Window, missing: list[date]) -> str:
     )
 
 
+def log_complete(window: Window) -> None:
+    """Say that nothing is missing."""
+    logger.info("%s: all %d closed days from %s on are in the lake", window.table, len(window), window.first)
+
+
 def report_at_exit(window: Window) -> None:
     """Have a luigi command end, after Luigi's summary, with a line that says whether gaps are left, and which."""
     if CmdlineParser.get_instance() is None:  # luigi.build: the caller has the result in hand
@@ -119,6 +124,6 @@ def report_at_exit(window: Window) -> None:
         if missing:
             logger.error(describe_gaps(window, missing))
         else:
-            logger.info("%s: all %d closed days from %s on are in the lake", window.table, len(window), window.first)
+            log_complete(window)
 
     atexit.register(report)

@@ -6,6 +6,8 @@ import warnings
 
 from luigi_jobs.errors import LuigiJobsError
 
+_logger = logging.getLogger("luigi-interface")
+
 _TRACEBACK = re.compile(
     r":\s*\nTraceback \(most recent call last\):\n.*^luigi_jobs\.errors\.(?P<kind>\w+): (?P<message>.*?)\n*\Z",
     re.DOTALL | re.MULTILINE,
@@ -20,7 +22,7 @@ class OneLineErrors(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record and let it pass."""
-        if logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+        if _logger.getEffectiveLevel() <= logging.DEBUG:  # takes no lock: a filter may run just after a fork
             return True
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, LuigiJobsError):
@@ -40,9 +42,8 @@ def _printable(text: str) -> str:
 
 def install() -> None:
     """Add the filter to Luigi's logger, once, and silence what Luigi warns of its own settings and defaults."""
-    logger = logging.getLogger("luigi-interface")
-    if not any(isinstance(present, OneLineErrors) for present in logger.filters):
-        logger.addFilter(OneLineErrors())
+    if not any(isinstance(present, OneLineErrors) for present in _logger.filters):
+        _logger.addFilter(OneLineErrors())
         for message in (
             r".*'rpc_\w+' with value .* not consumed by the task 'core'",
             r'Parameter "param_name" with value "None"',

@@ -147,7 +147,10 @@ class Backfill(luigi.WrapperTask):
 
     def complete(self) -> bool:
         """List the lake: no closed day of the window is missing."""
-        return not gaps.find_missing(self.window)
+        missing = gaps.find_missing(self.window)
+        if not missing and "missing_days" not in vars(self):
+            gaps.log_complete(self.window)
+        return not missing
 
     def run(self) -> None:
         """Fail when the limit, or a day that was lost meanwhile, left gaps."""

@@ -6,6 +6,9 @@ VENV=${LUIGI_JOBS_VENV:-$ROOT/var/venv}
 INSTALL_LOG=$ROOT/var/log/install.log
 # Debian keeps mariadbd in /usr/sbin, which only root has on its PATH.
 export PATH="$VENV/bin:$PATH:/usr/local/sbin:/usr/sbin"
+# Our servers are on this machine, whatever proxy leads to the package registries.
+export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"
+export NO_PROXY=$no_proxy
 
 die() {
   echo "${0##*/}: $*" >&2

@@ -54,6 +54,7 @@ def test_backfill_of_sixty_days_loads_exactly_the_missing_ones_newest_first(
     again = project.luigi("Backfill", "--table", "reports", scheduler=scheduler)
     assert again.returncode == 0
     assert loaded_days(again.stdout) == []
+    assert again.stdout.count(f"INFO: reports: all 60 closed days from {days[0]} on are in the lake") == 1
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS, indirect=True)
