@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cache
@@ -149,8 +149,8 @@ def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, p
     facts = staging.Facts(source.schema, source.primary_key)
 
     def write(guard_dates: bool) -> int:
-        batches = stream.stream_day(one.settings.mysql, source, condition, guard_dates)
-        return staging.write_extract(path, batches, facts, progress)
+        with closing(stream.stream_day(one.settings.mysql, source, condition, guard_dates)) as batches:
+            return staging.write_extract(path, batches, facts, progress)
 
     try:
         return write(guard_dates=False)

@@ -117,10 +117,19 @@ class DayFolder:
         for path in self.path.iterdir():
             path.unlink()
 
-    def remove(self) -> None:
-        """Remove the folder and what it holds; the lock on it must be held."""
-        self.empty()
-        self.path.rmdir()
+    def sweep(self, published: bool) -> None:
+        """Remove what is not whole, or, of a published day, everything, unless a living process holds the folder."""
+        if (descriptor := self.try_lock()) is None:
+            return
+        try:
+            whole = self.extract.exists() or self.decoded.exists()
+            for leftover in self.path.iterdir():
+                if published or not whole or leftover.name.endswith(_PARTIAL):
+                    leftover.unlink()
+            with suppress(OSError):
+                self.path.rmdir()
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -166,23 +175,13 @@ def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[
 
     Folders that a living process holds are left alone. Whole files of missing days stay, to be used again.
     """
-    done = set(published)
-    root = Path(staging_dir) / table
-    for path in root.iterdir() if root.is_dir() else ():
-        day = parse_day(path.name, partition_key)
-        folder = DayFolder(path)
-        descriptor = folder.try_lock() if day else None
-        if descriptor is None:
-            continue
-        try:
-            whole = {EXTRACT, DECODED} & {leftover.name for leftover in path.iterdir()}
-            for leftover in path.iterdir():
-                if day in done or not whole or leftover.name.endswith(_PARTIAL):
-                    leftover.unlink()
-            with suppress(OSError):
-                path.rmdir()
-        finally:
-            os.close(descriptor)
+    root, done = Path(staging_dir) / table, set(published)
+    try:
+        for path in root.iterdir() if root.is_dir() else ():
+            if day := parse_day(path.name, partition_key):
+                DayFolder(path).sweep(published=day in done)
+    except OSError as error:
+        raise StagingError(f"cannot sweep {root}: {error.strerror}; check [lake] staging_dir") from error
 
 
 def check_room(staging_dir: str, needed_bytes: int) -> None:

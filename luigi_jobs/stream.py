@@ -6,11 +6,12 @@ connectorx (Rust, binary protocol, Arrow) is the fast one, PyMySQL the second op
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
+import pymysql
 import pymysql.cursors
 
 from luigi_jobs.errors import SourceError, ZeroDateError
@@ -27,8 +28,12 @@ def select_day(source: Source, condition: str, guard_dates: bool = False) -> str
     return f"SELECT {columns} FROM {quote_name(source.settings.source)} WHERE {condition}"
 
 
-def stream_day(mysql: MySQLSettings, source: Source, condition: str, guard_dates: bool) -> Iterator[pa.RecordBatch]:
+def stream_day(
+    mysql: MySQLSettings, source: Source, condition: str, guard_dates: bool
+) -> Generator[pa.RecordBatch, None, None]:
     """Yield a day's rows in record batches, as the driver of the settings delivers them; at least one, maybe empty.
+
+    Close the generator when it is not read to its end.
 
     Raises:
         SourceError: MySQL refused the query, or the connection was lost before the last row.
@@ -38,11 +43,9 @@ def stream_day(mysql: MySQLSettings, source: Source, condition: str, guard_dates
     return stream(mysql, source, select_day(source, condition, guard_dates))
 
 
-def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Iterator[pa.RecordBatch]:
+def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Generator[pa.RecordBatch, None, None]:
     schema = pa.schema([(field.name, field.wire_type) for field in source.fields])
-    with connect(mysql) as connection:
-        cursor = connection.cursor(pymysql.cursors.SSCursor)
-        cursor.execute(query)
+    with connect(mysql) as connection, _reading(connection, query) as cursor:
         while True:
             rows = cursor.fetchmany(source.batch_rows)
             columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
@@ -56,7 +59,19 @@ def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Iterato
                 return
 
 
-def _stream_connectorx(mysql: MySQLSettings, source: Source, query: str) -> Iterator[pa.RecordBatch]:
+@contextmanager
+def _reading(connection: pymysql.Connection, query: str) -> Iterator[pymysql.cursors.SSCursor]:
+    """Run a query whose rows are read as they come; leaving early leaves the rest unread."""
+    cursor = connection.cursor(pymysql.cursors.SSCursor)
+    cursor.execute(query)
+    result = cursor._result
+    try:
+        yield cursor
+    finally:
+        result.unbuffered_active = False  # or PyMySQL would read the rest of the day first
+
+
+def _stream_connectorx(mysql: MySQLSettings, source: Source, query: str) -> Generator[pa.RecordBatch, None, None]:
     os.environ.setdefault("RUST_BACKTRACE", "0")
     import connectorx  # noqa: PLC0415  # RUST_BACKTRACE must be set before
 

@@ -1,3 +1,4 @@
+import gc
 import struct
 import time
 from datetime import UTC, date, datetime
@@ -263,3 +264,31 @@ def test_statement_timeout_ends_a_query(reports: Project, driver: str) -> None:
 
     with pytest.raises(SourceError, match=r"max_statement_time|maximum statement execution"):
         read(reports, driver, "slow", day=day)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_stream_that_is_left_early_ends_its_connection(project: Project, driver: str) -> None:
+    project.cursor.execute("CREATE TABLE many (id INT PRIMARY KEY, at DATE, body VARCHAR(200))")
+    project.cursor.execute(f"INSERT INTO many SELECT seq, '{DAY}', REPEAT('x', 200) FROM seq_1_to_300000")
+    project.configure("table.many", date_column="at", since="2021-01-01")
+    project.configure("mysql", driver=driver)
+    settings = project.load()
+    with connect(settings.mysql) as connection:
+        source = describe_table(connection, settings.mysql, settings.table("many"))
+
+    batches = stream_day(settings.mysql, source, day_condition(source, DAY, UTC), guard_dates=False)
+    assert next(batches).num_rows < 300000
+    batches.close()
+    gc.collect()
+
+    deadline = time.monotonic() + 20
+    while reading(project, "many"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def reading(project: Project, table: str) -> list[Any]:
+    project.cursor.execute(
+        "SELECT info FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND info LIKE %s", (f"%{table}%",)
+    )
+    return list(project.cursor.fetchall())
