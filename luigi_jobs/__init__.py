@@ -3,10 +3,11 @@
 `luigi --module luigi_jobs Backfill --table reports`
 """
 
-from luigi_jobs import logs
+from luigi_jobs import config, logs
 from luigi_jobs.tasks import Backfill, BackfillAll, DecodeDay, ExtractDay, LoadDay
 from luigi_jobs.version import __version__
 
 logs.install()
+config.set_luigi_defaults()
 
 __all__ = ["Backfill", "BackfillAll", "DecodeDay", "ExtractDay", "LoadDay", "__version__"]

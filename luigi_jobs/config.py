@@ -23,8 +23,35 @@ from luigi_jobs.layout import check_table_name
 from luigi_jobs.settings import TABLE_SECTION, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
 
 DRIVERS = ("connectorx", "pymysql")
+FIRST_MYSQL_DAY = date(1000, 1, 1)  # https://dev.mysql.com/doc/refman/8.4/en/datetime.html
 SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 DECODERS = ("base64", "hex", "utf8")
+
+
+# What Luigi does by itself is no basis for a nightly job: exit 0 after a failure, a task done without its result.
+LUIGI_DEFAULTS = {
+    "core": {"log_level": "INFO", "rpc_connect_timeout": "10", "rpc_retry_attempts": "3", "rpc_retry_wait": "2"},
+    "worker": {"force_multiprocessing": "true", "check_complete_on_run": "true"},
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+}
+
+
+def set_luigi_defaults(parser: ConfigParser | None = None) -> None:
+    """Set what luigi.cfg, or `parser`, leaves out of Luigi's own sections to the values of the shipped one."""
+    parser = parser or get_config()
+    for section, keys in LUIGI_DEFAULTS.items():
+        if not parser.has_section(section):
+            parser.add_section(section)
+        for key, value in keys.items():
+            if not parser.has_option(section, key):
+                parser.set(section, key, value)
 
 
 @cache
@@ -46,7 +73,17 @@ def parse_settings(parser: ConfigParser) -> Settings:
     Raises:
         ConfigError: names section, key and value of everything that is wrong.
     """
-    problems: list[str] = []
+    ours = [name for name in parser.sections() if name in ("mysql", "lake") or name.startswith("table")]
+    if not ours:
+        raise ConfigError(
+            f"no luigi.cfg with [mysql], [lake] and [{TABLE_SECTION}NAME] was read: start luigi in its folder (this is "
+            f"{os.getcwd()}), or set LUIGI_CONFIG_PATH (it is {os.environ.get('LUIGI_CONFIG_PATH', 'not set')})"
+        )
+    problems = [
+        f"[{name}]: unknown section; a table is [{TABLE_SECTION}NAME]"
+        for name in parser.sections()
+        if re.match("tables?\\b", name, re.IGNORECASE) and not name.startswith(TABLE_SECTION)
+    ]
     mysql = _read_section(parser, "mysql", _MYSQL_KEYS, problems)
     lake = _read_section(parser, "lake", _LAKE_KEYS, problems)
     if mysql.get("ssl_mode", "").startswith("VERIFY") and not mysql.get("ssl_ca"):
@@ -96,19 +133,20 @@ def _read_section(parser: ConfigParser, section: str, keys: Mapping[str, _Key], 
     if not parser.has_section(section):
         problems.append(f"[{section}]: the section is missing")
         return {}
-    written = [key for key in parser.options(section) if key not in parser.defaults()]
-    for unknown in sorted(set(written) - set(keys)):
+    written = parser.options(section)
+    for unknown in sorted(set(written) - set(keys) - set(parser.defaults())):
         problems.append(f"[{section}] {unknown}: unknown key; known are {', '.join(keys)}")
     values = {}
     for name, key in keys.items():
         try:
-            text = parser.get(section, name).strip() if name in written else key.default
+            text = parser.get(section, name) if name in written else key.default
             if text is None:
                 raise ValueError("is missing")
-            values[name] = key.parse(text)
+            values[name] = key.parse(text if key.secret else text.strip())
         except InterpolationMissingEnvvarError as error:
-            missing = re.search(r"variable (\S+)\. ", str(error))
-            problems.append(f"[{section}] {name}: environment variable {missing[1] if missing else '?'} is not set")
+            variable = re.search(r"variable (\w+)\. ", str(error))
+            reason = f"environment variable {variable[1]} is not set" if variable else "write a variable as ${NAME}"
+            problems.append(f"[{section}] {name}: {reason}")
         except InterpolationError:
             problems.append(f"[{section}] {name}: write a percent sign as %% and a variable as ${{NAME}}")
         except ValueError as error:
@@ -166,9 +204,12 @@ def _parse_folder(text: str) -> str:
 
 def _parse_date(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text) if re.fullmatch(r"[\d-]{10}", text, re.ASCII) else None
     except ValueError:
-        raise ValueError("must be a date, YYYY-MM-DD") from None
+        day = None
+    if day is None or day < FIRST_MYSQL_DAY:
+        raise ValueError(f"must be a date, YYYY-MM-DD, not before {FIRST_MYSQL_DAY}")
+    return day
 
 
 def _parse_zone(text: str) -> tzinfo:
@@ -182,9 +223,10 @@ def _parse_zone(text: str) -> tzinfo:
 
 def _parse_url(text: str) -> tuple[str | None, str]:
     """Return (bucket, prefix) of an s3:// URL or (None, path) of a folder; both end in a slash or are empty."""
+    folder = text.removeprefix("file://")
+    if folder and "://" not in folder:
+        return None, os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
     url = urlsplit(text)
-    if url.scheme in ("", "file") and not url.netloc and url.path:
-        return None, os.path.join(os.path.abspath(os.path.expanduser(url.path)), "")
     segments = url.path.strip("/").split("/")
     if url.scheme != "s3" or not url.netloc or url.query or url.fragment or {".", ".."} & set(segments):
         raise ValueError("must be s3://bucket/prefix or a local folder")
@@ -200,7 +242,7 @@ def _parse_partition_key(text: str) -> str:
 def _parse_decode(text: str) -> tuple[DecodeRule, ...]:
     rules = []
     for line in filter(None, map(str.strip, text.splitlines())):
-        match = re.fullmatch(r"(.+?)\s*->\s*(.+?)\s*:\s*([\w\s|]+)", line)
+        match = re.fullmatch(r"(\S.*?)\s*->\s*(\S.*?)\s*:\s*([\w\s|]+)", line)
         if not match:
             raise ValueError(f"{line!r} is not `source -> target: decoder`")
         decoders = tuple(part.strip() for part in match[3].split("|"))

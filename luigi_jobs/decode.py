@@ -150,7 +150,7 @@ def _explain(
 
 
 def _show(value: object) -> str:
-    text = ascii(value)
+    text = ascii(value) if isinstance(value, str | bytes) else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...({len(text)} characters)"
 
 

@@ -32,6 +32,10 @@ class ZeroDateError(SourceError):
     """The fast driver met a value that is no real date: read again with guarded date columns."""
 
 
+class LargeBatchError(SourceError):
+    """A batch of rows outgrew what Arrow's offsets address: read again in smaller batches."""
+
+
 class SchemaError(LuigiJobsError):
     """A column has no faithful type in the lake: a person decides."""
 

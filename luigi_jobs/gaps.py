@@ -13,13 +13,15 @@ from luigi.cmdline_parser import CmdlineParser
 
 from luigi_jobs import staging
 from luigi_jobs.config import load_settings
+from luigi_jobs.day_of_table import last_closed
 from luigi_jobs.days import ONE_DAY, each_day, format_days
 from luigi_jobs.errors import ConfigError, LuigiJobsError
 from luigi_jobs.lake import open_lake
-from luigi_jobs.pipeline import last_closed
 from luigi_jobs.settings import TableSettings
 
 logger = logging.getLogger("luigi-interface")
+
+_told: set["Window"] = set()  # by this process or the one it was forked from
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,14 @@ def describe_gaps(window: Window, missing: list[date]) -> str:
 
 
 def log_complete(window: Window) -> None:
-    """Say that nothing is missing."""
-    logger.info("%s: all %d closed days from %s on are in the lake", window.table, len(window), window.first)
+    """Say, once in a run, that nothing is missing."""
+    if window in _told:
+        return
+    _told.add(window)
+    if window:
+        logger.info("%s: all %d closed days from %s on are in the lake", window.table, len(window), window.first)
+    else:
+        logger.info("%s: no day from %s on is closed yet: nothing to do", window.table, window.first)
 
 
 def report_at_exit(window: Window) -> None:

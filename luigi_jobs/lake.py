@@ -82,6 +82,10 @@ class Lake(ABC):
             return False
         return self.size(table, day) is not None
 
+    def forget_listings(self) -> None:
+        """Ask for every day again: planning is over, and other runs publish too."""
+        self._missing_since.clear()
+
     def size(self, table: str, day: date) -> int | None:
         """Return a day's size in bytes, or None when it is not in the lake, by one HEAD."""
         return self._size(self.key(table, day))
@@ -105,6 +109,9 @@ class Lake(ABC):
     @abstractmethod
     def target(self, table: str, day: date) -> FileSystemTarget:
         """Return the Luigi target of a day."""
+
+    def check(self) -> None:  # noqa: B027  # S3 says it with the first listing
+        """Raise LakeError where it is plain, without writing, that no day can be published."""
 
     @abstractmethod
     def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
@@ -236,6 +243,13 @@ class LocalLake(Lake):
     def target(self, table: str, day: date) -> FileSystemTarget:
         """Return the LocalTarget of a day's file."""
         return luigi.LocalTarget(self.key(table, day), format=luigi.format.Nop)
+
+    def check(self) -> None:
+        """Raise LakeError when the folder cannot be made or written to."""
+        folder = Path(self.settings.prefix)
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise LakeError(f"cannot write below {there}: it is no folder this user may write to; check [lake] url")
 
     def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
         prefix = table_prefix(self.settings.prefix, table)

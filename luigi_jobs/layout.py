@@ -29,7 +29,7 @@ def check_table_name(name: str) -> str | None:
 
 def day_folder(partition_key: str, day: date) -> str:
     """Return the partition's folder name, `date=20210131`."""
-    return f"{partition_key}={day:%Y%m%d}"
+    return f"{partition_key}={day.year:04}{day:%m%d}"
 
 
 def table_prefix(prefix: str, table: str) -> str:

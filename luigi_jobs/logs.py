@@ -4,6 +4,9 @@ import logging
 import re
 import warnings
 
+from luigi.parameter import ParameterException
+from luigi.rpc import RPCError
+
 from luigi_jobs.errors import LuigiJobsError
 
 _logger = logging.getLogger("luigi-interface")
@@ -15,7 +18,7 @@ _TRACEBACK = re.compile(
 
 
 class OneLineErrors(logging.Filter):
-    """Puts the message of a LuigiJobsError in the place of its traceback; at level DEBUG it leaves it be.
+    """Puts the message of an error that explains itself in the place of its traceback, unless at level DEBUG.
 
     Luigi logs a failed task with `logger.exception`, and a failed complete() or requires() with the traceback as text.
     """
@@ -25,14 +28,22 @@ class OneLineErrors(logging.Filter):
         if _logger.getEffectiveLevel() <= logging.DEBUG:  # takes no lock: a filter may run just after a fork
             return True
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, LuigiJobsError):
-            record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}: {_printable(str(error))}", ()
+        if isinstance(error, LuigiJobsError | ParameterException):
+            _put_in_a_line(record, f"{type(error).__name__}: {error}")
+        elif isinstance(error, RPCError):
+            _put_in_a_line(record, f"{error}; start luigid there, or add --local-scheduler")
+        elif str(record.msg).startswith("Failed connecting to remote scheduler"):
             record.exc_info = record.exc_text = None
-        elif "luigi_jobs.errors." in str(record.msg):
-            record.msg = _TRACEBACK.sub(
-                lambda match: f": {match['kind']}: {_printable(match['message'])}", str(record.msg)
-            )
+        elif match := _TRACEBACK.search(str(record.msg)):
+            record.msg = str(record.msg)[: match.start()]
+            _put_in_a_line(record, f"{match['kind']}: {match['message']}")
         return True
+
+
+def _put_in_a_line(record: logging.LogRecord, error: str) -> None:
+    record.msg, record.args = f"{record.getMessage()}: {_printable(error)}", ()
+    record.exc_info = record.exc_text = None
+    record.levelno, record.levelname = logging.ERROR, "ERROR"
 
 
 def _printable(text: str) -> str:

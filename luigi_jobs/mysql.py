@@ -27,7 +27,7 @@ MAX_PACKET_BYTES = 1024 * 1024 * 1024
 _UNREACHABLE = (2002, 2003, 2005)
 _REFUSED_LOGIN = (1044, 1045, 1698, 2059, 2061)
 _NO_DATABASE = (1049,)
-_NO_TABLE = (1142, 1143, 1146)
+_NO_TABLE_OR_COLUMN = (1054, 1142, 1143, 1146)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Source:
         fields: one for each column, in the table's order.
         primary_key: names of the key's columns, for error messages; empty without a key.
         row_bytes: average bytes of a row by the server's statistics; 0 when unknown.
+        max_batch_rows: rows of a batch at most, whatever the statistics say.
     """
 
     settings: TableSettings
@@ -46,6 +47,7 @@ class Source:
     row_bytes: int
     mariadb: bool
     encrypted: bool
+    max_batch_rows: int = MAX_BATCH_ROWS
 
     @property
     def schema(self) -> pa.Schema:
@@ -55,7 +57,7 @@ class Source:
     @property
     def batch_rows(self) -> int:
         """Return how many rows make a batch of about BATCH_BYTES."""
-        return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // (self.row_bytes or UNKNOWN_ROW_BYTES)))
+        return max(1, min(self.max_batch_rows, BATCH_BYTES // (self.row_bytes or UNKNOWN_ROW_BYTES)))
 
 
 @contextmanager
@@ -95,7 +97,10 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
                 raise SourceError(f"MySQL {where} kept the session's time zone {zone!r} where +00:00 was set")
             yield connection
         except (pymysql.Error, OSError) as error:
-            raise SourceError(f"MySQL {where}: {first_line(error, mysql)}; the next run tries again") from error
+            text = f"MySQL {where}: {first_line(error, mysql)}"
+            if error.args and error.args[0] in _NO_TABLE_OR_COLUMN:
+                raise ConfigError(f"{text}; grant {mysql.user} SELECT on all of it, or name a view") from error
+            raise SourceError(f"{text}; the next run tries again") from error
 
 
 class _RefuseClearText:
@@ -120,7 +125,13 @@ def _ssl_context(mysql: MySQLSettings) -> ssl.SSLContext | None:
 
 def session_statements(mysql: MySQLSettings, mariadb: bool) -> list[str]:
     """Return the statements that make every session alike, whichever driver opened it."""
-    statements = ["SET time_zone='+00:00'", "SET sql_mode=''", "SET SESSION TRANSACTION READ ONLY"]
+    statements = [
+        "SET NAMES utf8mb4",
+        "SET time_zone='+00:00'",
+        "SET sql_mode=''",
+        "SET sql_select_limit=18446744073709551615",
+        "SET SESSION TRANSACTION READ ONLY",
+    ]
     if mysql.statement_timeout_s and mariadb:
         statements.append(f"SET SESSION max_statement_time={mysql.statement_timeout_s}")
     elif mysql.statement_timeout_s:
@@ -154,10 +165,10 @@ def _explain_connect(error: Exception, mysql: MySQLSettings, where: str) -> Conf
 def first_line(error: BaseException, mysql: MySQLSettings) -> str:
     """Return the error's message on one line, with the password, in every way a driver writes it, struck out."""
     parts = error.args[1:] if isinstance(error, pymysql.Error) and len(error.args) > 1 else (error,)
-    text = " ".join(str(part) for part in parts).splitlines()[0] if str(error) else type(error).__name__
+    text = " ".join(str(part) for part in parts) or type(error).__name__
     for secret in {mysql.password, quote(mysql.password, safe=""), quote_plus(mysql.password)} - {""}:
         text = text.replace(secret, "***")
-    return text
+    return text.splitlines()[0]
 
 
 def describe_table(connection: pymysql.Connection, mysql: MySQLSettings, table: TableSettings) -> Source:
@@ -179,6 +190,7 @@ def describe_table(connection: pymysql.Connection, mysql: MySQLSettings, table: 
             f"[table.{table.name}] source: MySQL has no table {where}, or {mysql.user} may not read it",
             table=table.name,
         )
+    _fetch(connection, f"SELECT * FROM {quote_name(table.source)} LIMIT 0")  # the catalogue hides what may not be read
     columns = [
         Column(name, kind.lower(), full.lower(), precision, scale) for name, kind, full, precision, scale, _ in rows
     ]

@@ -2,94 +2,36 @@
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
-from functools import cache
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
-
-from luigi.target import FileSystemTarget
 
 from luigi_jobs import mysql, staging, stream
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
-from luigi_jobs.days import last_closed_day
-from luigi_jobs.errors import LuigiJobsError, NotClosedError, SourceError, ZeroDateError
-from luigi_jobs.lake import Lake, open_lake
+from luigi_jobs.day_of_table import DayOfTable, check_closed
+from luigi_jobs.errors import (
+    DecodeError,
+    LargeBatchError,
+    LuigiJobsError,
+    SchemaError,
+    SourceError,
+    ZeroDateError,
+)
+from luigi_jobs.lake import open_lake
 from luigi_jobs.progress import Progress
-from luigi_jobs.settings import MySQLSettings, Settings, TableSettings
+from luigi_jobs.settings import Settings, TableSettings
 
 logger = logging.getLogger("luigi-interface")
 
 ROOM_FACTOR = 2
+REUSE_S = 6 * 3600
 
 SetMessage = Callable[[str], None] | None
 SetPercentage = Callable[[int], None] | None
-
-
-@dataclass(frozen=True)
-class DayOfTable:
-    """One day of one configured table in one run, and where it is staged and published."""
-
-    settings: Settings
-    table: TableSettings
-    day: date
-    run: str
-
-    @property
-    def folder(self) -> staging.DayFolder:
-        """Return the day's staging folder."""
-        lake = self.settings.lake
-        return staging.open_day(lake.staging_dir, self.table.name, lake.partition_key, self.day)
-
-    @property
-    def lake(self) -> Lake:
-        """Return this process's lake."""
-        return open_lake(self.settings.lake)
-
-    @property
-    def target(self) -> FileSystemTarget:
-        """Return the Luigi target of the day in the lake."""
-        return self.lake.target(self.table.name, self.day)
-
-    @property
-    def published(self) -> bool:
-        """Say whether the day is in the lake."""
-        return self.lake.has_day(self.table.name, self.day)
-
-    def __str__(self) -> str:
-        return f"{self.table.name} {self.day}"
-
-
-def open_day(table: str, day: date) -> DayOfTable:
-    """Return a day of a configured table.
-
-    Raises:
-        ConfigError: luigi.cfg is wrong, or has no such table.
-    """
-    settings = load_settings()
-    return DayOfTable(settings, settings.table(table), day, _name_run())
-
-
-def last_closed() -> date:
-    """Return the newest closed day by this machine's clock."""
-    lake = load_settings().lake
-    return last_closed_day(datetime.now(UTC), lake.timezone, lake.settle_hours)
-
-
-def check_closed(day: date, table: str) -> None:
-    """Raise NotClosedError for a day whose rows may still be coming."""
-    lake = load_settings().lake
-    if day > (last := last_closed()):
-        raise NotClosedError(
-            f"{table} {day} is not closed: the last closed day is {last} (time zone {lake.timezone}, "
-            f"settle_hours {lake.settle_hours:g}); the first Backfill after it closes loads it",
-            table=table,
-            day=day,
-        )
 
 
 def check_table(table: str) -> None:
@@ -102,6 +44,7 @@ def check_table(table: str) -> None:
     ours = settings.table(table)
     try:
         staging.make_root(Path(settings.lake.staging_dir))
+        open_lake(settings.lake).check()
         with mysql.connect(settings.mysql) as connection:
             source = mysql.describe_table(connection, settings.mysql, ours)
             if not mysql.has_date_index(connection, settings.mysql, ours):
@@ -120,13 +63,13 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
     The rows that arrive are held against COUNT(*): a difference is asked once more, then it is an error.
 
     Raises:
-        LuigiJobsError: NotClosedError, ConfigError, SourceError, SchemaError or StagingError, with table and day.
+        LuigiJobsError: ConfigError, SourceError, SchemaError or StagingError, with table and day.
     """
     with _working(one, set_message):
         if has_extract(one) or one.published:
             return
         check_closed(one.day, one.table.name)
-        started = time.monotonic()
+        started, extracted_at = time.monotonic(), time.time()
         settings, zone = one.settings.mysql, one.settings.lake.timezone
         with mysql.connect(settings) as connection:
             source = mysql.describe_table(connection, settings, one.table)
@@ -141,22 +84,35 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
             if rows != expected:
                 _recount(one, source, condition, rows, expected)
         progress.finish(rows)
-        settings_hash, query_hash = one.settings.fingerprint(one.table), _hash_query(source)
-        one.folder.write_stamp(staging.Stamp(settings_hash, query_hash, one.run, time.monotonic() - started))
+        one.folder.write_stamp(
+            staging.Stamp(
+                settings=one.settings.fingerprint(one.table),
+                query=_hash_query(source),
+                run=one.run,
+                rows=rows,
+                extracted_at=extracted_at,
+                seconds=time.monotonic() - started,
+            )
+        )
 
 
 def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, progress: Progress) -> int:
     facts = staging.Facts(source.schema, source.primary_key)
 
-    def write(guard_dates: bool) -> int:
-        with closing(stream.stream_day(one.settings.mysql, source, condition, guard_dates)) as batches:
-            return staging.write_extract(path, batches, facts, progress)
-
-    try:
-        return write(guard_dates=False)
-    except ZeroDateError:
-        logger.warning("%s: a date column holds dates that are none (0000-00-00 and the like); they become NULL", one)
-        return write(guard_dates=True)
+    guard_dates = False
+    while True:
+        try:
+            with closing(stream.stream_day(one.settings.mysql, source, condition, guard_dates)) as batches:
+                return staging.write_extract(path, batches, facts, progress)
+        except ZeroDateError:
+            if guard_dates:
+                raise
+            logger.warning("%s: a date column holds dates that are none, such as 0000-00-00; they become NULL", one)
+            guard_dates = True
+        except LargeBatchError:
+            if source.batch_rows == 1:
+                raise
+            source = replace(source, max_batch_rows=max(1, source.batch_rows // 16))
 
 
 def _recount(one: DayOfTable, source: mysql.Source, condition: str, rows: int, expected: int) -> None:
@@ -180,31 +136,31 @@ def has_decoded(one: DayOfTable) -> bool:
 
 
 def _usable(one: DayOfTable) -> bool:
-    """Hold what a folder's files were made by against today's settings, query and schema.
+    """Hold what a folder's files were made by against today's settings, query, schema and rows.
 
-    Files of this run need no look at MySQL; those a killed run left are used only if it would read them the same way.
+    Files of this run need no look at MySQL; those that another run left are used only while they are young, and if
+    MySQL would read as many rows the same way.
     """
     stamp = one.folder.read_stamp()
     if stamp is None or stamp.settings != one.settings.fingerprint(one.table):
         return False
-    return stamp.run == one.run or stamp.query == _current_query(one.settings.mysql, one.table)
+    if stamp.run == one.run:
+        return True
+    is_young = 0 <= time.time() - stamp.extracted_at < REUSE_S
+    return is_young and (stamp.query, stamp.rows) == _read_now(one.settings, one.table, one.day)
 
 
-@cache
-def _current_query(settings: MySQLSettings, table: TableSettings) -> str:
-    with mysql.connect(settings) as connection:
-        return _hash_query(mysql.describe_table(connection, settings, table))
+def _read_now(settings: Settings, table: TableSettings, day: date) -> tuple[str, int]:
+    """Return the hash of the query that would read a day now, and how many rows it would read."""
+    with mysql.connect(settings.mysql) as connection:
+        source = mysql.describe_table(connection, settings.mysql, table)
+        condition = mysql.day_condition(source, day, settings.lake.timezone)
+        return _hash_query(source), mysql.count_day(connection, source, condition)
 
 
 def _hash_query(source: mysql.Source) -> str:
     text = f"{stream.select_day(source, condition='')} {source.schema}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def _name_run() -> str:
-    """Return a name for this run; planning calls it first, so the processes that Luigi forks inherit it."""
-    return f"{os.getpid()}-{time.time_ns()}"
 
 
 def decode_day(one: DayOfTable) -> None:
@@ -217,8 +173,12 @@ def decode_day(one: DayOfTable) -> None:
         if has_decoded(one) or (not one.folder.extract.exists() and one.published):
             return
         started = time.monotonic()
-        with one.folder.writing(one.folder.decoded) as partial:
-            _decode(one, partial)
+        try:
+            with one.folder.writing(one.folder.decoded) as partial:
+                _decode(one, partial)
+        except (DecodeError, SchemaError):
+            one.folder.empty()  # whoever repairs the row wants it read again
+            raise
         one.folder.extract.unlink()
         if stamp := one.folder.read_stamp():
             one.folder.write_stamp(replace(stamp, seconds=stamp.seconds + time.monotonic() - started))
@@ -234,7 +194,7 @@ def load_day(one: DayOfTable) -> None:
     """Publish a day's Parquet file in the lake and remove its staging folder; logs the day's one line.
 
     Raises:
-        LuigiJobsError: NotClosedError, LakeError or StagingError, with table and day.
+        LuigiJobsError: LakeError or StagingError, with table and day.
     """
     with _working(one):
         if not one.folder.decoded.exists() and one.published:

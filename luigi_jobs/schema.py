@@ -7,8 +7,10 @@ same values: docs/decisions/0002-one-select-for-both-drivers.md.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from luigi_jobs.errors import SchemaError
 
@@ -102,12 +104,20 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     arrays = []
     for array, field in zip(batch.columns, schema, strict=True):
         try:
-            arrays.append(array if array.type == field.type else array.cast(field.type))
+            real = _without_year_zero(array) if pa.types.is_temporal(array.type) else array
+            arrays.append(real if real.type == field.type else real.cast(field.type))
         except pa.ArrowException as error:
             raise SchemaError(
                 f"column {field.name} holds a value that does not fit {field.type}: {error}", column=field.name
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _without_year_zero(array: pa.Array) -> pa.Array:
+    """Return the array with NULL for days of the year 0, which MySQL holds and no calendar has."""
+    first = pa.scalar(date.min if pa.types.is_date(array.type) else datetime.min, array.type)
+    before = pc.less(array, first)
+    return pc.if_else(before, pa.scalar(None, array.type), array) if pc.any(before).as_py() else array
 
 
 def _plan_integer(bits: int) -> Callable[[Column, bool], Field]:
@@ -127,11 +137,12 @@ def _plan_year(column: Column, mariadb: bool) -> Field:
 
 
 def _plan_float(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, f"({column.quoted}+0e0)", pa.float64(), pa.float32())
+    return Field(column.name, f"({column.quoted}*1e0)", pa.float64(), pa.float32())
 
 
 def _plan_double(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, column.quoted, pa.float64(), pa.float64())
+    # Bare, the text protocol prints as many decimals as an expression of a view is declared with.
+    return Field(column.name, f"({column.quoted}*1e0)", pa.float64(), pa.float64())
 
 
 def _plan_decimal(column: Column, mariadb: bool) -> Field:
@@ -148,7 +159,8 @@ def _plan_bit(column: Column, mariadb: bool) -> Field:
 
 
 def _guard_date(quoted: str) -> str:
-    return f"IF(DAYOFMONTH({quoted}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({quoted})), {quoted}, NULL)"
+    real = f"YEAR({quoted})>0 AND DAYOFMONTH({quoted}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({quoted}))"
+    return f"IF({real}, {quoted}, NULL)"
 
 
 def _plan_moment(lake_type: pa.DataType, wire_type: pa.DataType) -> Callable[[Column, bool], Field]:

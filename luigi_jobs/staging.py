@@ -36,11 +36,13 @@ _LOCK_POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a day's files were made by: hashes of settings and of query and schema, the run, and how long it took."""
+    """What a day's files were made by: hashes of settings and of query and schema, the run, rows, when, how long."""
 
     settings: str
     query: str
     run: str
+    rows: int
+    extracted_at: float
     seconds: float
 
 
@@ -104,10 +106,8 @@ class DayFolder:
             os.replace(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            free = shutil.disk_usage(self.path).free
-            raise StagingError(
-                f"cannot write {path}: {error.strerror or error}; {free:,} bytes are free there"
-            ) from error
+            room = f"{shutil.disk_usage(self.path).free:,} bytes are free there" if self.path.exists() else "it is gone"
+            raise StagingError(f"cannot write {path}: {error.strerror or error}; {room}") from error
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

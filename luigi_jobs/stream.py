@@ -14,7 +14,7 @@ import pyarrow as pa
 import pymysql
 import pymysql.cursors
 
-from luigi_jobs.errors import SourceError, ZeroDateError
+from luigi_jobs.errors import LargeBatchError, SchemaError, SourceError, ZeroDateError
 from luigi_jobs.mysql import Source, connect, first_line, session_statements
 from luigi_jobs.schema import quote_name, select_list
 from luigi_jobs.settings import MySQLSettings
@@ -38,6 +38,7 @@ def stream_day(
     Raises:
         SourceError: MySQL refused the query, or the connection was lost before the last row.
         ZeroDateError: without `guard_dates`, a date column holds a value that is no real date.
+        LargeBatchError: a batch of `source.batch_rows` rows is more than 2 GiB.
     """
     stream = _stream_connectorx if mysql.driver == "connectorx" else _stream_pymysql
     return stream(mysql, source, select_day(source, condition, guard_dates))
@@ -97,9 +98,16 @@ def _stream_connectorx(mysql: MySQLSettings, source: Source, query: str) -> Gene
             raise _explain_connectorx(error, mysql, source) from None
 
 
-def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Source) -> SourceError:
+def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Source) -> SourceError | SchemaError:
     if "chrono::naive" in str(error):
         return ZeroDateError(f"{source.settings.name}: a date column holds a value that is no real date")
+    if "offset overflow" in str(error):
+        return LargeBatchError(f"{source.settings.name}: {source.batch_rows} rows in a batch are more than 2 GiB")
+    if "not implemented" in str(error):
+        return SchemaError(
+            f"connectorx cannot read {source.settings.source}: {first_line(error, mysql)}; cast the column in a view, "
+            "or set [mysql] driver = pymysql"
+        )
     return SourceError(
         f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {first_line(error, mysql)}; the next run tries again",
         table=source.settings.name,

@@ -12,8 +12,9 @@ from luigi.tools.range import RangeDaily
 
 from luigi_jobs import gaps, pipeline, process
 from luigi_jobs.config import load_settings
+from luigi_jobs.day_of_table import check_closed, forget_listings, open_day
 from luigi_jobs.days import utc_today
-from luigi_jobs.errors import GapError, LuigiJobsError
+from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError
 
 
 class ExtractDay(luigi.Task):
@@ -29,16 +30,16 @@ class ExtractDay(luigi.Task):
 
     def output(self) -> luigi.Target:
         """Return the staged Arrow IPC file."""
-        return luigi.LocalTarget(pipeline.open_day(self.table, self.date).folder.extract, format=luigi.format.Nop)
+        return luigi.LocalTarget(open_day(self.table, self.date).folder.extract, format=luigi.format.Nop)
 
     def complete(self) -> bool:
         """Say whether the extract, or what was made of it, stands."""
-        one = pipeline.open_day(self.table, self.date)
+        one = open_day(self.table, self.date)
         return pipeline.has_extract(one) or one.published
 
     def run(self) -> None:
         """Extract the day."""
-        one = pipeline.open_day(self.table, self.date)
+        one = open_day(self.table, self.date)
         pipeline.extract_day(one, self.set_status_message, self.set_progress_percentage)
 
 
@@ -59,16 +60,16 @@ class DecodeDay(luigi.Task):
 
     def output(self) -> luigi.Target:
         """Return the staged Parquet file."""
-        return luigi.LocalTarget(pipeline.open_day(self.table, self.date).folder.decoded, format=luigi.format.Nop)
+        return luigi.LocalTarget(open_day(self.table, self.date).folder.decoded, format=luigi.format.Nop)
 
     def complete(self) -> bool:
         """Say whether the decoded day, or the published one, stands."""
-        one = pipeline.open_day(self.table, self.date)
+        one = open_day(self.table, self.date)
         return pipeline.has_decoded(one) or one.published
 
     def run(self) -> None:
         """Decode the day."""
-        pipeline.decode_day(pipeline.open_day(self.table, self.date))
+        pipeline.decode_day(open_day(self.table, self.date))
 
 
 class LoadDay(luigi.Task):
@@ -84,20 +85,20 @@ class LoadDay(luigi.Task):
 
     def requires(self) -> luigi.Task:
         """Require the decoded day; refuse a day that is not closed."""
-        pipeline.check_closed(self.date, self.table)
+        check_closed(self.date, self.table)
         return self.clone(DecodeDay)
 
     def output(self) -> luigi.Target:
         """Return the day's one object."""
-        return pipeline.open_day(self.table, self.date).target
+        return open_day(self.table, self.date).target
 
     def complete(self) -> bool:
         """Say whether the day's one object stands at its one key."""
-        return pipeline.open_day(self.table, self.date).published
+        return open_day(self.table, self.date).published
 
     def run(self) -> None:
         """Publish the day."""
-        pipeline.load_day(pipeline.open_day(self.table, self.date))
+        pipeline.load_day(open_day(self.table, self.date))
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[datetime.date]) -> list[datetime.date]:
@@ -120,6 +121,8 @@ class Backfill(luigi.WrapperTask):
     @cached_property
     def window(self) -> gaps.Window:
         """The days looked at; settled once, so that a run over midnight has one answer."""
+        if self.limit < 0:
+            raise ConfigError(f"--limit {self.limit}: must be a number of days, or 0 for no limit", table=self.table)
         return gaps.open_window(self.table, self.start, self.stop)
 
     @cached_property
@@ -130,16 +133,18 @@ class Backfill(luigi.WrapperTask):
         """
         gaps.report_at_exit(self.window)
         pipeline.check_table(self.table)
-        return RangeDaily(
+        days = RangeDaily(
             of=LoadDay,
             of_params={"table": self.table},
             start=self.window.first,
             stop=self.window.stop,
             days_back=(utc_today() - self.window.first).days + 1,
-            task_limit=self.limit if self.limit > 0 else len(self.window),
+            task_limit=self.limit if self.limit else len(self.window),
             reverse=True,
             param_name="date",
         )
+        days.__dict__.pop("_cached_requires", None)  # Luigi hands out the instance of an earlier run of this process
+        return days
 
     def requires(self) -> list[luigi.Task]:
         """Require the missing days, or nothing while no day of the window is closed."""
@@ -147,13 +152,17 @@ class Backfill(luigi.WrapperTask):
 
     def complete(self) -> bool:
         """List the lake: no closed day of the window is missing."""
+        if not self.__dict__.pop("_ran", False):  # planning: a process that runs it again has another window
+            self.__dict__.pop("window", None)
+            self.__dict__.pop("missing_days", None)
         missing = gaps.find_missing(self.window)
-        if not missing and "missing_days" not in vars(self):
+        if not missing:
             gaps.log_complete(self.window)
         return not missing
 
     def run(self) -> None:
         """Fail when the limit, or a day that was lost meanwhile, left gaps."""
+        self._ran = True
         if missing := gaps.find_missing(self.window):
             raise GapError(gaps.describe_gaps(self.window, missing), table=self.table)
 
@@ -174,6 +183,10 @@ class BackfillAll(luigi.WrapperTask):
             return False
 
 
-@luigi.Task.event_handler(luigi.Event.START)  # type: ignore[untyped-decorator]  # luigi has no types
-def _end_with_parent(task: luigi.Task) -> None:
+def _begin(task: luigi.Task) -> None:
     process.die_with_parent()
+    forget_listings()
+
+
+for _task in (ExtractDay, DecodeDay, LoadDay):
+    _task.event_handler(luigi.Event.START)(_begin)

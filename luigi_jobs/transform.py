@@ -6,6 +6,17 @@ import pyarrow as pa
 
 from luigi_jobs.errors import ConfigError, DecodeError, SchemaError
 
+# What a transform may return, and what the lake has for it; decimals besides.
+LAKE_TYPES = {
+    **{kind: kind for kind in (pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64())},
+    **{kind: kind for kind in (pa.string(), pa.binary(), pa.date32())},
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    **{pa.timestamp(unit): pa.timestamp("us") for unit in ("s", "ms", "us", "ns")},
+    **{pa.timestamp(unit, "UTC"): pa.timestamp("us", "UTC") for unit in ("s", "ms", "us", "ns")},
+}
+
 
 class Transform:
     """A user's function, pandas DataFrame in and out, called for a batch of rows at a time.
@@ -19,17 +30,19 @@ class Transform:
 
         Raises:
             ConfigError: there is no such function.
-            SchemaError: what it returns for an empty frame has a column without a type.
+            DecodeError: the function fails on an empty frame.
+            SchemaError: what it returns for an empty frame has a column without a name or a fit type.
         """
+        self._name = name
         module, _, function = name.partition(":")
         try:
             self._function = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
+        except ModuleNotFoundError as error:
             raise ConfigError(f"transform = {name}: {error}; PYTHONPATH must lead to the module") from error
-        self._name = name
-        self.schema = pa.schema(
-            [(field.name, self._lake_type(field)) for field in self._call(schema.empty_table()).schema]
-        )
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"transform = {name}: {type(error).__name__}: {error}; correct the module") from error
+        empty = self._call(schema.empty_table())
+        self.schema = pa.schema([(field.name, self._lake_type(field)) for field in empty.schema])
 
     def apply(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         """Return the batch transformed, in the transform's schema.
@@ -56,18 +69,20 @@ class Transform:
 
         try:
             frame = self._function(table.to_pandas(types_mapper=pd.ArrowDtype))
-        except Exception as error:
+            if not isinstance(frame, pd.DataFrame):
+                raise TypeError(f"it returned a {type(frame).__name__}, not a DataFrame")
+            if frame.index.names != [None]:
+                raise ValueError(f"it left {list(frame.index.names)} in the index, which is dropped: use reset_index()")
+            return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        except (Exception, SystemExit) as error:
             raise DecodeError(f"transform = {self._name} failed: {type(error).__name__}: {error}") from error
-        if not isinstance(frame, pd.DataFrame):
-            raise DecodeError(f"transform = {self._name} returned a {type(frame).__name__}, not a DataFrame")
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
     def _lake_type(self, field: pa.Field) -> pa.DataType:
-        if pa.types.is_null(field.type):
+        kind = field.type if pa.types.is_decimal128(field.type) else LAKE_TYPES.get(field.type)
+        if kind is None or not field.name.strip():
             raise SchemaError(
-                f"transform = {self._name}: column {field.name} of an empty frame has no type; "
-                "give it an Arrow-backed dtype",
+                f"transform = {self._name}: column {field.name!r} of an empty frame has type {field.type}, which the "
+                "lake does not take: give it a name and a dtype such as pandas.ArrowDtype(pyarrow.int64())",
                 column=field.name,
             )
-        plain = {pa.large_string(): pa.string(), pa.string_view(): pa.string(), pa.large_binary(): pa.binary()}
-        return plain.get(field.type, field.type)
+        return kind

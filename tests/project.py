@@ -104,6 +104,15 @@ class Project:
         since = min(days, default=today())
         self.configure(f"table.{name}", **(REPORTS | {"since": str(since)} | keys))
 
+    def add_numbers(self, count: int) -> None:
+        """Make the table `numbers` of `n` from 1 to at least `count`, on any server."""
+        self.cursor.execute("CREATE TABLE numbers (n INT PRIMARY KEY)")
+        self.cursor.execute("INSERT INTO numbers VALUES (1)")
+        doubled = 1
+        while doubled < count:
+            self.cursor.execute("INSERT INTO numbers SELECT n + %s FROM numbers", (doubled,))
+            doubled *= 2
+
     def start(
         self, *arguments: str, module: str = "luigi_jobs", scheduler: str = "", python_path: str = str(ROOT / "tests")
     ) -> subprocess.Popen[str]:

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -296,12 +298,14 @@ def test_a_backfill_costs_the_documented_requests(project: Project) -> None:
     assert sent == {"ListObjectsV2": 5, "PutObject": 2, "HeadObject": 2 * 6}
 
 
-def test_luigid_that_is_gone_ends_the_run_with_its_code(reports: Project) -> None:
-    reports.configure("core", **{"rpc-retry-wait": "0"})
+def test_luigid_that_is_gone_ends_the_run_with_its_code_and_the_way_out(reports: Project) -> None:
+    reports.configure("core", rpc_retry_wait="0")
 
     run = reports.luigi("Backfill", "--table", "reports", scheduler="http://127.0.0.1:9")
 
     assert run.returncode == 40
+    assert "'http://127.0.0.1:9'; start luigid there, or add --local-scheduler" in run.stdout
+    assert "Traceback" not in run.stdout
     assert reports.keys() == []
 
 
@@ -352,6 +356,62 @@ def test_a_password_with_odd_characters_works_and_is_printed_nowhere(reports: Pr
     for run in runs:
         for shape in (secret, "ca\\xf1ary", urllib.parse.quote(secret, safe=""), "ary%/@"):
             assert shape not in run.stdout
+
+
+def test_a_luigi_cfg_without_luigis_sections_is_no_reason_to_be_green(reports: Project) -> None:
+    for section in ("core", "worker", "scheduler", "retcode"):
+        del reports.sections[section]
+    reports.cursor.execute("UPDATE reports SET encoded = 'abc*'")
+    reports.configure("lake")
+
+    run = reports.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 30
+    assert "Traceback" not in run.stdout
+
+
+def test_a_folder_without_luigi_cfg_is_an_error_that_says_so(reports: Project) -> None:
+    (reports.folder / "luigi.cfg").write_text("")
+
+    run = reports.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 35
+    assert f"start luigi in its folder (this is {reports.folder}), or set LUIGI_CONFIG_PATH" in run.stdout
+
+
+def test_a_transform_that_exits_is_an_error(reports: Project) -> None:
+    (reports.folder / "exits.py").write_text("import sys\ndef shape(frame):\n    sys.exit(0)\n")
+    reports.configure("table.reports", transform="exits:shape")
+
+    run = reports.luigi("Backfill", "--table", "reports", python_path=str(reports.folder))
+
+    assert run.returncode == 35
+    assert "transform = exits:shape failed: SystemExit: 0" in run.stdout
+
+
+def test_backfills_of_one_long_lived_process_each_look_afresh(reports: Project) -> None:
+    code = (
+        "import luigi, sys, boto3, os\n"
+        "from luigi_jobs import Backfill\n"
+        "s3 = boto3.client('s3', endpoint_url=os.environ['S3_ENDPOINT_URL'])\n"
+        "for key in (None, *sys.argv[2:]):\n"
+        "    if key: s3.delete_object(Bucket=sys.argv[1], Key=key)\n"
+        "    assert luigi.build([Backfill(table='reports')], local_scheduler=True)\n"
+    )
+    keys = [reports.key(days_ago(2)), reports.key(days_ago(4))]
+
+    run = subprocess.run(
+        [sys.executable, "-c", code, reports.bucket, *keys],
+        cwd=reports.folder,
+        env=reports.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert reports.days() == last_days(5)
 
 
 def test_a_transform_shapes_what_is_loaded(reports: Project) -> None:

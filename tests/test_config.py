@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from luigi.configuration.cfg_parser import LuigiConfigParser
 
-from luigi_jobs.config import parse_settings
+from luigi_jobs.config import LUIGI_DEFAULTS, parse_settings, set_luigi_defaults
 from luigi_jobs.errors import ConfigError
 from luigi_jobs.settings import DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
 
@@ -85,6 +85,7 @@ def test_settings_of_every_key() -> None:
         ("s3://b/a/b//c", "b", "a/b/c/"),
         ("/srv/lake", None, "/srv/lake/"),
         ("file:///srv/lake/", None, "/srv/lake/"),
+        ("/srv/la?ke#1", None, "/srv/la?ke#1/"),
     ],
 )
 def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
@@ -109,13 +110,23 @@ def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
         ("mysql", {"ssl_ca": "/no/such/file"}, "[mysql] ssl_ca = '/no/such/file': is no file"),
         ("lake", {"url": "gs://b/x"}, "[lake] url = 'gs://b/x': must be s3://bucket/prefix or a local folder"),
         ("lake", {"url": "s3://b/a/../c"}, "must be s3://bucket/prefix or a local folder"),
+        ("mysql", {"password": "${NOT_SET:-s3cret}"}, "[mysql] password: write a variable as ${NAME}"),
+        ("table.reports", {"since": "0999-12-31"}, "must be a date, YYYY-MM-DD, not before 1000-01-01"),
+        ("table.reports", {"since": "2021-W01-1"}, "must be a date, YYYY-MM-DD, not before 1000-01-01"),
+        ("table.reports", {"decode": "a -> : base64"}, "'a -> : base64' is not `source -> target: decoder`"),
+        ("tables.other", {"since": "2021-01-01"}, "[tables.other]: unknown section; a table is [table.NAME]"),
+        ("Table.other", {"since": "2021-01-01"}, "[Table.other]: unknown section; a table is [table.NAME]"),
         ("lake", {"url": ""}, "must be s3://bucket/prefix or a local folder"),
         ("lake", {"staging_dir": "/"}, "[lake] staging_dir = '/': must not be the root of the file system"),
         ("lake", {"timezone": "Mars/Olympus"}, "[lake] timezone = 'Mars/Olympus': must be a time zone such as"),
         ("lake", {"settle_hours": "-1"}, "[lake] settle_hours = '-1': must be a number of hours, 0 or more"),
         ("lake", {"partition_key": "a=b"}, "[lake] partition_key = 'a=b': must be a lower-case word"),
         ("table.reports", {"since": None}, "[table.reports] since: is missing"),
-        ("table.reports", {"since": "1.1.2021"}, "[table.reports] since = '1.1.2021': must be a date, YYYY-MM-DD"),
+        (
+            "table.reports",
+            {"since": "1.1.2021"},
+            "[table.reports] since = '1.1.2021': must be a date, YYYY-MM-DD, not before 1000-01-01",
+        ),
         ("table.reports", {"decode": "a: base64"}, "'a: base64' is not `source -> target: decoder`"),
         ("table.reports", {"decode": "a -> b: rot13"}, "no decoder 'rot13'; known are base64, hex, utf8"),
         ("table.reports", {"decode": "a -> b: hex\na -> c: hex"}, "source column 'a' stands in two rules"),
@@ -140,7 +151,8 @@ def test_settings_report_every_problem_at_once() -> None:
     assert str(caught.value) == (
         "luigi.cfg: [mysql] port = 'x': must be a whole number from 1 to 65535; [mysql] user: is missing; "
         "[mysql] password: is missing; [mysql] database: is missing; [lake]: the section is missing; "
-        "[table.reports] date_column: is missing; [table.reports] since = 'x': must be a date, YYYY-MM-DD"
+        "[table.reports] date_column: is missing; [table.reports] since = 'x': must be a date, "
+        "YYYY-MM-DD, not before 1000-01-01"
     )
 
 
@@ -175,6 +187,38 @@ def test_fingerprint_changes_with_what_decides_the_rows() -> None:
     prints = [parse(sections) for sections in changed]
 
     assert len({settings.fingerprint(settings.table("reports")) for settings in prints}) == len(changed)
+
+
+def test_keys_of_default_hold_where_a_section_has_none() -> None:
+    default = {"DEFAULT": {"ssl_mode": "REQUIRED", "foo": "x"}}
+
+    assert parse(default | change("mysql", ssl_mode="DISABLED")).mysql.ssl_mode == "DISABLED"
+    assert parse(default | GOOD).mysql.ssl_mode == "REQUIRED"
+
+
+def test_password_keeps_its_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_PASSWORD", " pw ")
+
+    assert parse(GOOD).mysql.password == " pw "
+
+
+def test_no_luigi_cfg_says_where_it_was_looked_for() -> None:
+    with pytest.raises(ConfigError, match=r"no luigi.cfg with \[mysql\], \[lake\] and .* start luigi in its folder"):
+        parse({"core": {"log_level": "INFO"}})
+
+
+def test_luigi_defaults_are_those_of_the_shipped_luigi_cfg_and_yield_to_the_users() -> None:
+    shipped = LuigiConfigParser()
+    shipped.read(ROOT / "luigi.cfg")
+    parser = LuigiConfigParser()
+    parser.read_string("[retcode]\ntask_failed = 77\n[core]\nlog_level = ERROR\n")
+    set_luigi_defaults(parser)
+
+    for section, keys in LUIGI_DEFAULTS.items():
+        assert {key: shipped.get(section, key) for key in keys} == keys
+    assert parser.get("retcode", "task_failed") == "77"
+    assert parser.get("retcode", "scheduling_error") == "35"
+    assert parser.get("core", "log_level") == "ERROR"
 
 
 def test_shipped_luigi_cfg_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A load that is killed leaves the old day or none; the plain command, run again, heals everything."""
 
+import json
 import os
 import signal
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from project import Project, days_ago, last_days
+
+from luigi_jobs import pipeline
 
 DAY = days_ago(1)
 
@@ -20,9 +23,10 @@ def open_uploads(project: Project) -> list[str]:
 def add_large_day(project: Project, day: date) -> None:
     """Fill a day whose Parquet file takes more than one part: 24 MB that do not compress."""
     project.add_reports([], since=str(day))
+    project.add_numbers(32768)
     project.cursor.execute(
         "INSERT INTO reports (date_start, account, spend, encoded) "
-        f"SELECT '{day}', 1, 1.5, TO_BASE64(RANDOM_BYTES(768)) FROM seq_1_to_32768"
+        f"SELECT '{day}', 1, 1.5, TO_BASE64(RANDOM_BYTES(768)) FROM numbers"
     )
 
 
@@ -99,20 +103,27 @@ def test_what_a_killed_run_staged_is_used_again_without_reading_mysql(project: P
     assert 99 not in project.read(DAY)["account"].to_pylist()
 
 
-@pytest.mark.parametrize("change", ["settings", "schema"])
+@pytest.mark.parametrize("change", ["settings", "schema", "rows", "age"])
 def test_what_a_killed_run_staged_is_read_again_when_it_was_made_otherwise(project: Project, change: str) -> None:
     project.add_reports([DAY])
     project.environment["CRASH_AT"] = "PutObject"
     project.luigi("Backfill", "--table", "reports", module="crashing")
     del project.environment["CRASH_AT"]
+    project.cursor.execute("UPDATE reports SET account = 99")
     if change == "settings":
         project.configure("table.reports", decode="encoded -> text: base64 | utf8")
-    else:
+    elif change == "schema":
         project.cursor.execute("ALTER TABLE reports ADD COLUMN text INT")
+    elif change == "rows":
+        project.cursor.execute(f"INSERT INTO reports (date_start) VALUES ('{DAY}')")
+    else:
+        (stamp,) = project.staging.rglob("made_by.json")
+        made_by = json.loads(stamp.read_text())
+        stamp.write_text(json.dumps(made_by | {"extracted_at": time.time() - pipeline.REUSE_S - 1}))
 
     assert project.luigi("Backfill", "--table", "reports").returncode == 0
 
-    assert "text" in project.read(DAY).schema.names
+    assert 99 in project.read(DAY)["account"].to_pylist()
     assert project.staged() == []
 
 

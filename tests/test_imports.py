@@ -13,6 +13,7 @@ ORDER = [
     "process",
     "gaps",
     "pipeline",
+    "day_of_table",
     "progress",
     "lake",
     "staging",

@@ -9,30 +9,32 @@ from luigi.rpc import RPCError
 from project import Project, days_ago, today
 
 from luigi_jobs import pipeline, stream
+from luigi_jobs.day_of_table import DayOfTable, open_day
 from luigi_jobs.errors import (
     DecodeError,
     LakeError,
+    LargeBatchError,
     LuigiJobsError,
     NotClosedError,
     SchemaError,
     SourceError,
     StagingError,
 )
-from luigi_jobs.pipeline import decode_day, extract_day, load_day, open_day
+from luigi_jobs.pipeline import decode_day, extract_day, load_day
 from luigi_jobs.progress import Progress
 
 DAY = days_ago(1)
 
 
 @pytest.fixture
-def one(project: Project) -> pipeline.DayOfTable:
+def one(project: Project) -> DayOfTable:
     """One closed day of reports; its project's settings are those of this process."""
     project.add_reports([DAY])
     project.load()
     return open_day("reports", DAY)
 
 
-def run_steps(one: pipeline.DayOfTable) -> None:
+def run_steps(one: DayOfTable) -> None:
     extract_day(one)
     decode_day(one)
     load_day(one)
@@ -76,7 +78,7 @@ def test_a_day_without_rows_is_a_file_with_the_full_schema(project: Project) -> 
     assert empty.schema == project.read(days_ago(2)).schema
 
 
-def test_a_day_loaded_again_is_the_same_bytes_under_the_same_key(project: Project, one: pipeline.DayOfTable) -> None:
+def test_a_day_loaded_again_is_the_same_bytes_under_the_same_key(project: Project, one: DayOfTable) -> None:
     run_steps(one)
     first = project.s3.get_object(Bucket=project.bucket, Key=project.key(DAY))["Body"].read()
     project.remove_days([DAY])
@@ -86,7 +88,7 @@ def test_a_day_loaded_again_is_the_same_bytes_under_the_same_key(project: Projec
     assert project.s3.get_object(Bucket=project.bucket, Key=project.key(DAY))["Body"].read() == first
 
 
-def test_steps_of_a_published_day_do_nothing(project: Project, one: pipeline.DayOfTable) -> None:
+def test_steps_of_a_published_day_do_nothing(project: Project, one: DayOfTable) -> None:
     project.put_days([DAY])
 
     run_steps(one)
@@ -109,7 +111,7 @@ def test_a_day_that_is_not_closed_is_refused_by_every_step_that_could_begin_it(p
 
 @pytest.mark.parametrize(("missed", "appeared", "fails"), [(1, 0, True), (1, 2, True), (0, 2, False)])
 def test_rows_that_arrive_are_held_against_the_count(
-    project: Project, one: pipeline.DayOfTable, monkeypatch: pytest.MonkeyPatch, missed: int, appeared: int, fails: bool
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch, missed: int, appeared: int, fails: bool
 ) -> None:
     original = stream.stream_day
 
@@ -131,7 +133,7 @@ def test_rows_that_arrive_are_held_against_the_count(
 
 
 def test_rows_written_between_count_and_query_are_no_error(
-    project: Project, one: pipeline.DayOfTable, monkeypatch: pytest.MonkeyPatch
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = stream.stream_day
 
@@ -159,7 +161,7 @@ def test_dates_that_are_none_become_null_with_a_warning(project: Project, caplog
     assert "a date column holds dates that are none" in caplog.text
 
 
-def test_a_value_that_cannot_be_decoded_names_table_day_and_row(project: Project, one: pipeline.DayOfTable) -> None:
+def test_a_value_that_cannot_be_decoded_names_table_day_and_row(project: Project, one: DayOfTable) -> None:
     project.cursor.execute("UPDATE reports SET encoded = 'abc*' WHERE id = 4")
     extract_day(one)
 
@@ -172,6 +174,39 @@ def test_a_value_that_cannot_be_decoded_names_table_day_and_row(project: Project
     )
     assert (caught.value.table, caught.value.day, caught.value.column) == ("reports", DAY, "encoded")
     assert project.keys() == []
+
+
+def test_a_row_that_is_repaired_heals_by_the_next_run(project: Project, one: DayOfTable) -> None:
+    project.cursor.execute("UPDATE reports SET encoded = 'abc*' WHERE id = 4")
+    extract_day(one)
+    with pytest.raises(DecodeError):
+        decode_day(one)
+    assert project.staged() == []
+    project.cursor.execute("UPDATE reports SET encoded = NULL WHERE id = 4")
+
+    run_steps(one)
+
+    project.check_reports([DAY])
+
+
+def test_a_batch_that_outgrows_arrow_is_read_again_in_smaller_ones(
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = stream.stream_day
+    tried: list[int] = []
+
+    def overflow(settings: Any, source: Any, *arguments: Any) -> Any:
+        tried.append(source.batch_rows)
+        if source.batch_rows > 10:
+            raise LargeBatchError("too large")
+        yield from original(settings, source, *arguments)
+
+    monkeypatch.setattr(stream, "stream_day", overflow)
+
+    run_steps(one)
+
+    assert tried[-1] <= 10 < tried[-2]
+    project.check_reports([DAY])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +244,7 @@ def test_a_column_called_like_the_partition_key_loads_under_another_key(project:
 
 
 def test_a_day_that_needs_more_room_than_there_is_is_refused_before_the_query(
-    project: Project, one: pipeline.DayOfTable, monkeypatch: pytest.MonkeyPatch
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.cursor.execute("ANALYZE TABLE reports")
     monkeypatch.setattr(pipeline, "ROOM_FACTOR", 10**12)
@@ -219,7 +254,7 @@ def test_a_day_that_needs_more_room_than_there_is_is_refused_before_the_query(
     assert project.staged() == []
 
 
-def test_two_threads_of_work_on_one_day_wait_for_each_other(project: Project, one: pipeline.DayOfTable) -> None:
+def test_two_threads_of_work_on_one_day_wait_for_each_other(project: Project, one: DayOfTable) -> None:
     said: list[str] = []
     with one.folder.locked():
         other = threading.Thread(target=extract_day, args=(one, said.append))
@@ -233,7 +268,7 @@ def test_two_threads_of_work_on_one_day_wait_for_each_other(project: Project, on
     assert one.folder.extract.exists()
 
 
-def test_lake_that_refuses_keeps_the_staged_day_for_the_next_run(project: Project, one: pipeline.DayOfTable) -> None:
+def test_lake_that_refuses_keeps_the_staged_day_for_the_next_run(project: Project, one: DayOfTable) -> None:
     extract_day(one)
     decode_day(one)
     url = project.sections["lake"]["url"]
@@ -249,7 +284,7 @@ def test_lake_that_refuses_keeps_the_staged_day_for_the_next_run(project: Projec
     project.check_reports([DAY])
 
 
-def test_errors_are_lines(one: pipeline.DayOfTable) -> None:
+def test_errors_are_lines(one: DayOfTable) -> None:
     assert str(LuigiJobsError("one\n  two\tthree")) == "one two three"
 
 
@@ -294,7 +329,7 @@ def test_progress_survives_a_scheduler_that_is_gone(caplog: pytest.LogCaptureFix
     assert caplog.text.count("the scheduler takes no progress") == 1
 
 
-def test_extract_reports_its_rows(one: pipeline.DayOfTable) -> None:
+def test_extract_reports_its_rows(one: DayOfTable) -> None:
     messages: list[str] = []
     percentages: list[int] = []
 
@@ -304,6 +339,6 @@ def test_extract_reports_its_rows(one: pipeline.DayOfTable) -> None:
     assert percentages[-1] == 100
 
 
-def test_unknown_table_names_the_section(one: pipeline.DayOfTable) -> None:
+def test_unknown_table_names_the_section(one: DayOfTable) -> None:
     with pytest.raises(LuigiJobsError, match=r"unknown table 'nope': luigi.cfg has no section \[table.nope\]"):
         open_day("nope", date(2021, 1, 1))

@@ -6,7 +6,7 @@ from luigi_jobs.schema import Column, cast_batch, lake_schema, plan_fields, quot
 
 UINT64 = pa.decimal128(20, 0)
 MOMENT = pa.timestamp("us")
-GUARD = "IF(DAYOFMONTH(`c`) BETWEEN 1 AND DAYOFMONTH(LAST_DAY(`c`)), `c`, NULL)"
+GUARD = "IF(YEAR(`c`)>0 AND DAYOFMONTH(`c`) BETWEEN 1 AND DAYOFMONTH(LAST_DAY(`c`)), `c`, NULL)"
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ GUARD = "IF(DAYOFMONTH(`c`) BETWEEN 1 AND DAYOFMONTH(LAST_DAY(`c`)), `c`, NULL)"
         ("int", "int(8) unsigned zerofill", 10, 0, "(`c`+0)", pa.int64()),
         ("bigint", "bigint unsigned", 20, 0, "`c`", UINT64),
         ("year", "year(4)", None, None, "`c`", pa.int16()),
-        ("float", "float", 12, None, "(`c`+0e0)", pa.float32()),
-        ("double", "double", 22, None, "`c`", pa.float64()),
+        ("float", "float", 12, None, "(`c`*1e0)", pa.float32()),
+        ("double", "double", 22, None, "(`c`*1e0)", pa.float64()),
         ("decimal", "decimal(10,2)", 10, 2, "CAST(`c` AS CHAR)", pa.decimal128(10, 2)),
         ("decimal", "decimal(38,30)", 38, 30, "CAST(`c` AS CHAR)", pa.decimal128(38, 30)),
         ("decimal", "decimal(39,0)", 39, 0, "CAST(`c` AS CHAR)", pa.string()),

@@ -23,7 +23,7 @@ from luigi_jobs.staging import (
 )
 
 DAY = date(2021, 1, 31)
-STAMP = Stamp("settings", "query", "run", 1.5)
+STAMP = Stamp("settings", "query", "run", 3, 1.6e9, 1.5)
 BATCH = pa.record_batch({"id": [1, 2, 3]})
 FACTS = Facts(pa.schema([("id", pa.int32())]), ("id",))
 

@@ -1,6 +1,8 @@
 import gc
+import math
 import struct
 import time
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -158,8 +160,9 @@ def test_timestamps_are_cut_by_the_business_day(project: Project, driver: str) -
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_large_rows_come_in_small_batches(project: Project, driver: str) -> None:
     project.cursor.execute("CREATE TABLE big (id INT PRIMARY KEY AUTO_INCREMENT, at DATE, body LONGTEXT)")
-    for _ in range(3):
-        project.cursor.execute(f"INSERT INTO big (at, body) SELECT '{DAY}', REPEAT('x', 1000000) FROM seq_1_to_20")
+    project.add_numbers(32)
+    for _ in range(2):
+        project.cursor.execute(f"INSERT INTO big (at, body) SELECT '{DAY}', REPEAT('x', 1000000) FROM numbers")
     project.cursor.execute("ANALYZE TABLE big")
     project.configure("table.big", date_column="at", since="2021-01-01")
 
@@ -201,7 +204,6 @@ def test_wrong_password_fails_at_once_in_one_line_without_the_password(
         ({"database": "no_such"}, ConfigError, "has no database 'no_such': correct \\[mysql\\] database"),
         ({"host": "no-such-host.invalid"}, SourceError, "cannot reach MySQL .*check \\[mysql\\] host and port"),
         ({"port": "9"}, SourceError, "cannot reach MySQL .*check \\[mysql\\] host and port"),
-        ({"ssl_mode": "REQUIRED"}, SourceError, "SSL"),
     ],
 )
 def test_connect_that_fails_says_which(
@@ -215,6 +217,82 @@ def test_connect_that_fails_says_which(
 
     assert "wrong" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tls_that_is_required_is_used_or_refused(reports: Project) -> None:
+    reports.cursor.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+    server_has_tls = bool(reports.cursor.fetchone()[1])
+    reports.configure("mysql", ssl_mode="REQUIRED")
+    settings = reports.load()
+
+    if server_has_tls:
+        with connect(settings.mysql) as connection:
+            assert describe_table(connection, settings.mysql, settings.table("reports")).encrypted
+    else:
+        with pytest.raises(SourceError, match="SSL"), connect(settings.mysql):
+            pass
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_text_survives_a_server_that_sets_another_character_set(project: Project, driver: str, plain_user: str) -> None:
+    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, body VARCHAR(20))")
+    project.cursor.execute(f"INSERT INTO t VALUES (1, '{DAY}', '😀 Zürich'), (2, '{DAY}', 'b')")
+    project.configure("table.t", date_column="at", since="2021-01-01")
+    project.configure("mysql", user=plain_user, password="secret")
+    project.cursor.execute("SET GLOBAL init_connect='SET NAMES latin1, sql_select_limit=1'")
+    try:
+        assert read(project, driver, "t")["body"].to_pylist() == ["😀 Zürich", "b"]
+    finally:
+        project.cursor.execute("SET GLOBAL init_connect=''")
+
+
+@pytest.mark.parametrize(("driver", "guard_dates"), [("connectorx", False), ("connectorx", True), ("pymysql", True)])
+def test_days_of_the_year_zero_are_null(project: Project, driver: str, guard_dates: bool) -> None:
+    project.cursor.execute("CREATE TABLE y (id INT PRIMARY KEY, at DATE, d DATE)")
+    project.cursor.execute(f"INSERT INTO y VALUES (1, '{DAY}', '0000-01-01'), (2, '{DAY}', '0001-01-01')")
+    project.configure("table.y", date_column="at", since="2021-01-01")
+
+    rows = read(project, driver, "y", guard_dates=guard_dates)
+
+    assert rows["d"].to_pylist() == [None, date(1, 1, 1)]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_expressions_of_a_view_keep_every_digit(project: Project, driver: str) -> None:
+    project.cursor.execute("CREATE TABLE d (id INT PRIMARY KEY, at DATE, price DOUBLE(10,2), z DOUBLE, f FLOAT)")
+    project.cursor.execute(f"INSERT INTO d VALUES (1, '{DAY}', 10.01, -0e0, -0e0)")
+    project.cursor.execute("CREATE VIEW v AS SELECT id, at, price / 3 third, PI() pi, z, f FROM d")
+    project.configure("table.v", date_column="at", since="2021-01-01")
+
+    (row,) = read(project, driver, "v").to_pylist()
+
+    assert (row["third"], row["pi"]) == (10.01 / 3, math.pi)
+    assert [math.copysign(1, row[name]) for name in ("z", "f")] == [-1, -1]
+
+
+@pytest.fixture
+def plain_user(project: Project) -> Iterator[str]:
+    """A user without rights but SELECT, whose sessions init_connect is for; the password is `secret`."""
+    name = f"u{project.cursor.connection.db.decode()[-12:]}"
+    project.cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY 'secret'", (name,))
+    project.cursor.execute(f"GRANT SELECT ON `{project.cursor.connection.db.decode()}`.* TO %s@'%%'", (name,))
+    yield name
+    project.cursor.execute("DROP USER %s@'%%'", (name,))
+
+
+def test_columns_that_may_not_be_read_are_an_error_and_not_left_out(reports: Project, plain_user: str) -> None:
+    database = reports.cursor.connection.db.decode()
+    reports.cursor.execute(f"REVOKE SELECT ON `{database}`.* FROM %s@'%%'", (plain_user,))
+    reports.cursor.execute(f"GRANT SELECT (id, date_start) ON `{database}`.reports TO %s@'%%'", (plain_user,))
+    reports.configure("table.reports", decode="")
+    reports.configure("mysql", user=plain_user, password="secret")
+    settings = reports.load()
+
+    with (
+        pytest.raises(ConfigError, match=f"denied.*grant {plain_user} SELECT on all of it"),
+        connect(settings.mysql) as connection,
+    ):
+        describe_table(connection, settings.mysql, settings.table("reports"))
 
 
 def test_session_is_the_same_on_every_server(reports: Project, server: Any) -> None:
@@ -269,7 +347,8 @@ def test_statement_timeout_ends_a_query(reports: Project, driver: str) -> None:
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_stream_that_is_left_early_ends_its_connection(project: Project, driver: str) -> None:
     project.cursor.execute("CREATE TABLE many (id INT PRIMARY KEY, at DATE, body VARCHAR(200))")
-    project.cursor.execute(f"INSERT INTO many SELECT seq, '{DAY}', REPEAT('x', 200) FROM seq_1_to_300000")
+    project.add_numbers(262144)
+    project.cursor.execute(f"INSERT INTO many SELECT n, '{DAY}', REPEAT('x', 200) FROM numbers")
     project.configure("table.many", date_column="at", since="2021-01-01")
     project.configure("mysql", driver=driver)
     settings = project.load()
@@ -277,7 +356,7 @@ def test_stream_that_is_left_early_ends_its_connection(project: Project, driver:
         source = describe_table(connection, settings.mysql, settings.table("many"))
 
     batches = stream_day(settings.mysql, source, day_condition(source, DAY, UTC), guard_dates=False)
-    assert next(batches).num_rows < 300000
+    assert next(batches).num_rows < 262144
     batches.close()
     gc.collect()
 
