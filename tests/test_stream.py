@@ -267,7 +267,8 @@ def test_expressions_of_a_view_keep_every_digit(project: Project, driver: str) -
     (row,) = read(project, driver, "v").to_pylist()
 
     assert (row["third"], row["pi"]) == (10.01 / 3, math.pi)
-    assert [math.copysign(1, row[name]) for name in ("z", "f")] == [-1, -1]
+    project.cursor.execute("SELECT z, f FROM d")  # MySQL keeps the sign of a zero, MariaDB does not
+    assert repr(project.cursor.fetchone()) == repr((row["z"], row["f"]))
 
 
 @pytest.fixture
