@@ -244,12 +244,14 @@ def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatc
 
 def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     group: list[pa.RecordBatch] = []
+    size = 0
     for batch in batches:
         if batch.num_rows:
             group.append(batch)
-        if sum(part.nbytes for part in group) >= ROW_GROUP_BYTES:
+            size += batch.nbytes
+        if size >= ROW_GROUP_BYTES:
             yield pa.Table.from_batches(group, schema)
-            group = []
+            group, size = [], 0
     if group:
         yield pa.Table.from_batches(group, schema)
 
