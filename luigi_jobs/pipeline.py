@@ -191,7 +191,7 @@ def _decode(one: DayOfTable, path: Path) -> None:
 
 
 def load_day(one: DayOfTable) -> None:
-    """Publish a day's Parquet file in the lake and remove its staging folder; logs the day's one line.
+    """Publish a day's Parquet file in the lake and remove its staging folder, either way; logs the day's one line.
 
     Raises:
         LuigiJobsError: LakeError or StagingError, with table and day.
@@ -204,8 +204,10 @@ def load_day(one: DayOfTable) -> None:
         started = time.monotonic()
         stamp = one.folder.read_stamp()
         rows = staging.count_parquet(one.folder.decoded)
-        size = one.lake.publish(one.folder.decoded, one.table.name, one.day)
-        one.folder.empty()
+        try:
+            size = one.lake.publish(one.folder.decoded, one.table.name, one.day)
+        finally:
+            one.folder.empty()  # a lake that refuses day after day must not fill the disk
     seconds = (stamp.seconds if stamp else 0.0) + time.monotonic() - started
     logger.info(
         "loaded table=%s day=%s rows=%d bytes=%d seconds=%.1f rows/s=%.0f",

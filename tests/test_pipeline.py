@@ -268,19 +268,20 @@ def test_two_threads_of_work_on_one_day_wait_for_each_other(project: Project, on
     assert one.folder.extract.exists()
 
 
-def test_lake_that_refuses_keeps_the_staged_day_for_the_next_run(project: Project, one: DayOfTable) -> None:
+def test_lake_that_refuses_leaves_no_day_on_the_disk(project: Project, one: DayOfTable) -> None:
     extract_day(one)
     decode_day(one)
     url = project.sections["lake"]["url"]
     project.configure("lake", url="s3://no-such-bucket")
     project.load()
+
     with pytest.raises(LakeError, match=rf"reports {DAY}: .*bucket no-such-bucket does not exist"):
         load_day(open_day("reports", DAY))
+
+    assert project.staged() == []
     project.configure("lake", url=url)
     project.load()
-
-    load_day(open_day("reports", DAY))
-
+    run_steps(open_day("reports", DAY))
     project.check_reports([DAY])
 
 
