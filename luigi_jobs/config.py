@@ -46,7 +46,7 @@ LUIGI_DEFAULTS = {
 def set_luigi_defaults(parser: ConfigParser | None = None) -> None:
     """Set what luigi.cfg, or `parser`, leaves out of Luigi's own sections to the values of the shipped one."""
     parser = parser or get_config()
-    for section, keys in LUIGI_DEFAULTS.items():
+    for section, keys in LUIGI_DEFAULTS.items() if isinstance(parser, ConfigParser) else ():
         if not parser.has_section(section):
             parser.add_section(section)
         for key, value in keys.items():
