@@ -28,7 +28,8 @@ class OneLineErrors(logging.Filter):
         if _logger.getEffectiveLevel() <= logging.DEBUG:  # takes no lock: a filter may run just after a fork
             return True
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, LuigiJobsError | ParameterException):
+        is_bad_parameter = isinstance(error, ValueError) and record.msg == "Uncaught exception in luigi"
+        if isinstance(error, LuigiJobsError | ParameterException) or is_bad_parameter:
             _put_in_a_line(record, f"{type(error).__name__}: {error}")
         elif isinstance(error, RPCError):
             _put_in_a_line(record, f"{error}; start luigid there, or add --local-scheduler")

@@ -286,6 +286,24 @@ def test_a_table_without_an_index_on_its_date_is_loaded_with_a_warning(reports: 
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Backfill"], "MissingParameterException: .*requires the 'table' parameter"),
+        (
+            ["Backfill", "--table", "reports", "--start", "2026-13-05"],
+            "ValueError: time data '2026-13-05' does not match",
+        ),
+    ],
+)
+def test_parameters_that_are_wrong_are_one_line(reports: Project, arguments: list[str], message: str) -> None:
+    run = reports.luigi(*arguments)
+
+    assert run.returncode == 40
+    assert re.search(f"ERROR: Uncaught exception in luigi: {message}", run.stdout)
+    assert "Traceback" not in run.stdout
+
+
 def test_a_backfill_costs_the_documented_requests(project: Project) -> None:
     days = last_days(10)
     project.add_reports(days, rows=1)
