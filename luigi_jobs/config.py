@@ -86,7 +86,7 @@ def parse_settings(parser: ConfigParser) -> Settings:
     ]
     mysql = _read_section(parser, "mysql", _MYSQL_KEYS, problems)
     lake = _read_section(parser, "lake", _LAKE_KEYS, problems)
-    if mysql.get("ssl_mode", "").startswith("VERIFY") and not mysql.get("ssl_ca"):
+    if mysql.get("ssl_mode", "").startswith("VERIFY") and mysql.get("ssl_ca") == "":
         problems.append(f"[mysql] ssl_ca: is missing; ssl_mode = {mysql['ssl_mode']} checks the server against it")
     names = [section[len(TABLE_SECTION) :] for section in parser.sections() if section.startswith(TABLE_SECTION)]
     if not names:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 from luigi.cmdline_parser import CmdlineParser
 
@@ -37,12 +38,24 @@ class Window:
 
     @property
     def command(self) -> str:
-        """Return the command that loads the window."""
-        scheduler = " --local-scheduler" if "--local-scheduler" in sys.argv else ""
-        return (
-            f"luigi --module luigi_jobs Backfill --table {shlex.quote(self.table)} "
-            f"--start {self.first} --stop {self.stop}{scheduler}"
-        )
+        """Return the command that loads the window, by the scheduler that this command was given."""
+        words = ["luigi", "--module", "luigi_jobs", "Backfill", "--table", self.table]
+        return shlex.join([*words, "--start", str(self.first), "--stop", str(self.stop), *_scheduler_options(sys.argv)])
+
+
+def _scheduler_options(arguments: list[str]) -> list[str]:
+    """Return those of a command's arguments that choose the scheduler; a URL with a password is left out."""
+    chosen: list[str] = []
+    for argument, value in pairwise([*arguments, ""]):
+        if argument == "--local-scheduler":
+            chosen.append(argument)
+        elif argument in ("--scheduler-host", "--scheduler-port", "--scheduler-url") and "@" not in value:
+            chosen += [argument, value]
+        elif (
+            argument.startswith(("--scheduler-host=", "--scheduler-port=", "--scheduler-url=")) and "@" not in argument
+        ):
+            chosen.append(argument)
+    return chosen
 
 
 def plan_window(table: TableSettings, closed: date, start: date | None, stop: date | None) -> Window:

@@ -5,6 +5,7 @@ connectorx (Rust, binary protocol, Arrow) is the fast one, PyMySQL the second op
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -108,10 +109,10 @@ def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Sour
             f"connectorx cannot read {source.settings.source}: {first_line(error, mysql)}; cast the column in a view, "
             "or set [mysql] driver = pymysql"
         )
-    return SourceError(
-        f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {first_line(error, mysql)}; the next run tries again",
-        table=source.settings.name,
-    )
+    text = first_line(error, mysql)
+    answer = re.search(r"ERROR \d+ \(\w+\): [^}]+", text)
+    reason = answer[0].strip() if answer else f"the connection was lost while rows were read ({text})"
+    return SourceError(f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {reason}; the next run tries again")
 
 
 def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:

@@ -107,6 +107,11 @@ def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
         ("mysql", {"driver": "odbc"}, "[mysql] driver = 'odbc': must be one of connectorx, pymysql"),
         ("mysql", {"pasword": "x"}, "[mysql] pasword: unknown key; known are host, port, user, password, database"),
         ("mysql", {"ssl_mode": "VERIFY_CA"}, "[mysql] ssl_ca: is missing; ssl_mode = VERIFY_CA checks"),
+        (
+            "mysql",
+            {"ssl_mode": "VERIFY_CA", "ssl_ca": "/no/file"},
+            "luigi.cfg: [mysql] ssl_ca = '/no/file': is no file",
+        ),
         ("mysql", {"ssl_ca": "/no/such/file"}, "[mysql] ssl_ca = '/no/such/file': is no file"),
         ("lake", {"url": "gs://b/x"}, "[lake] url = 'gs://b/x': must be s3://bucket/prefix or a local folder"),
         ("lake", {"url": "s3://b/a/../c"}, "must be s3://bucket/prefix or a local folder"),

@@ -196,6 +196,42 @@ def test_plan_window_refuses_a_range_that_is_a_mistake(start: date, stop: date |
         plan_window(TABLE, date(2021, 1, 31), start, stop)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["luigi", "Backfill"], []),
+        (["luigi", "--local-scheduler", "Backfill"], ["--local-scheduler"]),
+        (
+            ["luigi", "--scheduler-host", "h", "--workers", "2", "--scheduler-port=1"],
+            ["--scheduler-host", "h", "--scheduler-port=1"],
+        ),
+        (["luigi", "--scheduler-url", "http://h:1"], ["--scheduler-url", "http://h:1"]),
+        (["luigi", "--scheduler-url", "http://u:secret@h:1"], []),
+        (["luigi", "--scheduler-url=http://u:secret@h:1"], []),
+    ],
+)
+def test_the_command_that_loads_the_rest_goes_by_the_same_scheduler(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+
+    command = Window("reports", date(2021, 1, 1), date(2021, 2, 1)).command
+
+    start = [
+        "luigi",
+        "--module",
+        "luigi_jobs",
+        "Backfill",
+        "--table",
+        "reports",
+        "--start",
+        "2021-01-01",
+        "--stop",
+        "2021-02-01",
+    ]
+    assert command.split() == [*start, *expected]
+
+
 def test_describe_gaps_names_days_and_command() -> None:
     window = Window("we'ird table", date(2021, 1, 1), date(2021, 2, 1))
 

@@ -1,5 +1,6 @@
 import gc
 import math
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -346,6 +347,25 @@ def test_statement_timeout_ends_a_query(reports: Project, driver: str) -> None:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+def test_connection_that_is_killed_is_a_readable_error(reports: Project, driver: str) -> None:
+    reports.cursor.execute("CREATE VIEW slow AS SELECT id, date_start, SLEEP(0.2) nap FROM reports")
+    reports.configure("table.slow", date_column="date_start", since="2021-01-01")
+    reports.configure("mysql", driver=driver)
+
+    run = reports.start("LoadDay", "--table", "slow", "--date", str(days_ago(1)))
+    while not (found := reading(reports, "`nap` AS")):
+        time.sleep(0.05)
+    reports.cursor.execute("KILL %s", (found[0][0],))
+    output, _ = run.communicate(timeout=60)
+
+    assert run.returncode == 30
+    assert re.search(r"SourceError: slow \S+: MySQL \S+: (ERROR \d+|the connection was lost|Lost connection)", output)
+    assert "Traceback" not in output
+    assert "panicked" not in output
+    assert reports.days("slow") == []
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_stream_that_is_left_early_ends_its_connection(project: Project, driver: str) -> None:
     project.cursor.execute("CREATE TABLE many (id INT PRIMARY KEY, at DATE, body VARCHAR(200))")
     project.add_numbers(262144)
@@ -369,6 +389,7 @@ def test_stream_that_is_left_early_ends_its_connection(project: Project, driver:
 
 def reading(project: Project, table: str) -> list[Any]:
     project.cursor.execute(
-        "SELECT info FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND info LIKE %s", (f"%{table}%",)
+        "SELECT id, info FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND info LIKE %s",
+        (f"%{table}%",),
     )
     return list(project.cursor.fetchall())
