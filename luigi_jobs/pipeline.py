@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
 from luigi_jobs import mysql, staging, stream
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
@@ -16,6 +18,7 @@ from luigi_jobs.day_of_table import DayOfTable, check_closed
 from luigi_jobs.errors import (
     DecodeError,
     LargeBatchError,
+    LostConnectionError,
     LuigiJobsError,
     SchemaError,
     SourceError,
@@ -27,6 +30,8 @@ from luigi_jobs.settings import Settings, TableSettings
 
 logger = logging.getLogger("luigi-interface")
 
+ATTEMPTS = 2
+RETRY_WAIT_S = (1.0, 3.0)
 ROOM_FACTOR = 2
 REUSE_S = 6 * 3600
 
@@ -60,7 +65,8 @@ def check_table(table: str) -> None:
 def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage: SetPercentage = None) -> None:
     """Stream a day from MySQL into the staging folder, unless a whole extract of it stands there or it is published.
 
-    The rows that arrive are held against COUNT(*): a difference is asked once more, then it is an error.
+    The rows that arrive are held against COUNT(*): a difference is asked once more, then it is an error. A connection
+    that is lost on the way is tried once more.
 
     Raises:
         LuigiJobsError: ConfigError, SourceError, SchemaError or StagingError, with table and day.
@@ -70,20 +76,7 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
             return
         check_closed(one.day, one.table.name)
         started, extracted_at = time.monotonic(), time.time()
-        settings, zone = one.settings.mysql, one.settings.lake.timezone
-        with mysql.connect(settings) as connection:
-            source = mysql.describe_table(connection, settings, one.table)
-            condition = mysql.day_condition(source, one.day, zone)
-            expected = mysql.count_day(connection, source, condition)
-        Converter(source.schema, source.primary_key, one.table, one.settings.lake.partition_key)
-        staging.check_room(one.settings.lake.staging_dir, ROOM_FACTOR * expected * source.row_bytes)
-        one.folder.empty()
-        progress = Progress(str(one), expected, set_message, set_percentage)
-        with one.folder.writing(one.folder.extract) as partial:
-            rows = _stream(one, source, condition, partial, progress)
-            if rows != expected:
-                _recount(one, source, condition, rows, expected)
-        progress.finish(rows)
+        source, rows = _again_if_lost(one)(_read_day, one, set_message, set_percentage)
         one.folder.write_stamp(
             staging.Stamp(
                 settings=one.settings.fingerprint(one.table),
@@ -94,6 +87,39 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
                 seconds=time.monotonic() - started,
             )
         )
+
+
+def _again_if_lost(one: DayOfTable) -> Retrying:
+    def say(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning("%s: %s; trying once more", one, str(error).removesuffix("; the next run tries again"))
+
+    return Retrying(
+        retry=retry_if_exception_type(LostConnectionError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random(*RETRY_WAIT_S),
+        before_sleep=say,
+        reraise=True,
+    )
+
+
+def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPercentage) -> tuple[mysql.Source, int]:
+    """Read a day from MySQL into the extract; return the table as it was then, and the number of rows."""
+    settings, zone = one.settings.mysql, one.settings.lake.timezone
+    with mysql.connect(settings) as connection:
+        source = mysql.describe_table(connection, settings, one.table)
+        condition = mysql.day_condition(source, one.day, zone)
+        expected = mysql.count_day(connection, source, condition)
+    Converter(source.schema, source.primary_key, one.table, one.settings.lake.partition_key)
+    staging.check_room(one.settings.lake.staging_dir, ROOM_FACTOR * expected * source.row_bytes)
+    one.folder.empty()
+    progress = Progress(str(one), expected, set_message, set_percentage)
+    with one.folder.writing(one.folder.extract) as partial:
+        rows = _stream(one, source, condition, partial, progress)
+        if rows != expected:
+            _recount(one, source, condition, rows, expected)
+    progress.finish(rows)
+    return source, rows
 
 
 def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, progress: Progress) -> int:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pymysql
 import pymysql.cursors
 
-from luigi_jobs.errors import LargeBatchError, SchemaError, SourceError, ZeroDateError
-from luigi_jobs.mysql import Source, connect, first_line, session_statements
+from luigi_jobs.errors import LargeBatchError, LostConnectionError, SchemaError, SourceError, ZeroDateError
+from luigi_jobs.mysql import LOST, Source, connect, first_line, session_statements
 from luigi_jobs.schema import quote_name, select_list
 from luigi_jobs.settings import MySQLSettings
 
@@ -37,7 +37,8 @@ def stream_day(
     Close the generator when it is not read to its end.
 
     Raises:
-        SourceError: MySQL refused the query, or the connection was lost before the last row.
+        SourceError: MySQL refused the query.
+        LostConnectionError: the connection was lost before the last row.
         ZeroDateError: without `guard_dates`, a date column holds a value that is no real date.
         LargeBatchError: a batch of `source.batch_rows` rows is more than 2 GiB.
     """
@@ -110,9 +111,10 @@ def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Sour
             "or set [mysql] driver = pymysql"
         )
     text = first_line(error, mysql)
-    answer = re.search(r"ERROR \d+ \(\w+\): [^}]+", text)
+    answer = re.search(r"ERROR (\d+) \(\w+\): [^}]+", text)
     reason = answer[0].strip() if answer else f"the connection was lost while rows were read ({text})"
-    return SourceError(f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {reason}; the next run tries again")
+    error_type = LostConnectionError if not answer or int(answer[1]) in LOST else SourceError
+    return error_type(f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {reason}; the next run tries again")
 
 
 def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:
