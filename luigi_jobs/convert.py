@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from luigi_jobs.decode import decode_batch, decoded_schema
+from luigi_jobs.decoders import TooLargeError
 from luigi_jobs.errors import SchemaError
 from luigi_jobs.schema import cast_batch
 from luigi_jobs.settings import TableSettings
@@ -27,7 +28,7 @@ class Converter:
         """
         self._source = source
         self._key = key
-        self._rules = table.decode
+        self._table = table
         schema = decoded_schema(source, table.decode)
         self._transform = Transform(table.transform, schema) if table.transform else None
         self.schema: pa.Schema = self._transform.schema if self._transform else schema
@@ -41,8 +42,20 @@ class Converter:
             DecodeError: a value cannot be decoded, or the transform failed.
         """
         for batch in batches:
-            decoded = decode_batch(cast_batch(batch, self._source), self._rules, self._key)
-            yield from self._transform.apply(decoded) if self._transform else (decoded,)
+            for decoded in self._decode(cast_batch(batch, self._source)):
+                yield from self._transform.apply(decoded) if self._transform else (decoded,)
+
+    def _decode(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        try:
+            decoded, refused = decode_batch(batch, self._table.decode)
+        except TooLargeError:
+            half = batch.num_rows // 2
+            yield from self._decode(batch.slice(0, half))
+            yield from self._decode(batch.slice(half))
+            return
+        for values in refused:
+            raise values.explain(batch, self._key)
+        yield decoded
 
 
 def _check_names(names: list[str], partition_key: str) -> None:

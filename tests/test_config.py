@@ -133,7 +133,7 @@ def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
             "[table.reports] since = '1.1.2021': must be a date, YYYY-MM-DD, not before 1000-01-01",
         ),
         ("table.reports", {"decode": "a: base64"}, "'a: base64' is not `source -> target: decoder`"),
-        ("table.reports", {"decode": "a -> b: rot13"}, "no decoder 'rot13'; known are base64, hex, utf8"),
+        ("table.reports", {"decode": "a -> b: rot13"}, "no decoder 'rot13'; known are base64, base64url, hex, gzip"),
         ("table.reports", {"decode": "a -> b: hex\na -> c: hex"}, "source column 'a' stands in two rules"),
         ("table.reports", {"decode": "a -> c: hex\nb -> c: hex"}, "target column 'c' stands in two rules"),
         ("table.reports", {"transform": "os.system"}, "must be package.module:function"),

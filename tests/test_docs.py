@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from luigi_jobs import config
+from luigi_jobs import config, values
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -42,4 +42,4 @@ def test_readme_names_files_that_are_there() -> None:
 
 
 def test_readme_names_the_decoders() -> None:
-    assert all(f"`{decoder}`" in README for decoder in config.DECODERS)
+    assert all(f"`{decoder}`" in README for decoder in values.DECODERS)

@@ -22,7 +22,11 @@ ORDER = [
     "stream",
     "mysql",
     "decode",
+    "refused",
+    "decoders",
+    "buffers",
     "config",
+    "values",
     "settings",
     "schema",
     "layout",
@@ -40,7 +44,7 @@ ONLY_IN = {
     "luigi.configuration": {"config"},
     "pandas": {"transform"},
 }
-PURE = {"days", "layout", "schema", "decode", "settings", "errors"}
+PURE = {"days", "layout", "schema", "decode", "decoders", "buffers", "refused", "settings", "errors"}
 IMPURE = {"luigi", "os", "logging", "socket", "pymysql", "boto3", "tempfile", "pathlib"}
 
 

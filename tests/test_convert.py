@@ -1,0 +1,42 @@
+import gzip
+from datetime import date
+
+import pyarrow as pa
+import pytest
+
+from luigi_jobs import decoders
+from luigi_jobs.convert import Converter
+from luigi_jobs.errors import DecodeError
+from luigi_jobs.settings import DecodeRule, TableSettings
+
+SOURCE = pa.schema([("id", pa.int64()), ("encoded", pa.string()), ("raw", pa.binary())])
+RULES = (DecodeRule("encoded", "decoded", ("base64", "utf8")),)
+
+
+def convert_by(source: pa.Schema = SOURCE, **keys: object) -> Converter:
+    table = TableSettings("reports", "reports", "day", date(2021, 1, 1), keys.pop("decode", ()), "", **keys)
+    return Converter(source, ("id",), table, "date")
+
+
+def rows(*encoded: str | None, raw: bytes | None = None) -> pa.RecordBatch:
+    items = [{"id": number, "encoded": text, "raw": raw} for number, text in enumerate(encoded)]
+    return pa.RecordBatch.from_pylist(items, SOURCE)
+
+
+def test_convert_fails_at_a_value_that_cannot_be_decoded() -> None:
+    converter = convert_by(decode=RULES)
+
+    with pytest.raises(DecodeError, match=r"cannot decode encoded: row id=1 holds '\*', which is not base64; repair"):
+        list(converter.convert([rows("QUJD", "*")]))
+
+
+def test_convert_halves_a_batch_that_inflates_too_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "MAX_BYTES", 1000)
+    converter = convert_by(decode=(*RULES, DecodeRule("raw", "raw", ("gzip",))))
+
+    converted = list(converter.convert([rows("QUJD", "", "QUJE", None, raw=gzip.compress(bytes(400)))]))
+
+    assert [batch.num_rows for batch in converted] == [2, 2]
+    table = pa.Table.from_batches(converted)
+    assert table["id"].to_pylist() == [0, 1, 2, 3]
+    assert table["raw"].to_pylist() == [bytes(400)] * 4
