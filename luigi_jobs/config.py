@@ -190,5 +190,6 @@ _TABLE_KEYS = {
     "date_column": _Key(parse_text),
     "since": _Key(parse_date),
     "decode": _Key(parse_decode, ""),
+    "on_decode_error": _Key(parse_choice("fail", "null"), "fail"),
     "transform": _Key(parse_transform, ""),
 }

@@ -1,5 +1,6 @@
 """A batch as MySQL delivered it -> a batch as the lake has it: cast, decode, transform."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -13,7 +14,12 @@ from luigi_jobs.transform import Transform
 
 
 class Converter:
-    """Converts the batches of one table; `schema` is what every file of the table in the lake has."""
+    """Converts the batches of one table.
+
+    Attributes:
+        schema: what every file of the table in the lake has.
+        undecodable: column of a rule -> how many of its values became NULL by `on_decode_error = null` so far.
+    """
 
     def __init__(self, source: pa.Schema, key: tuple[str, ...], table: TableSettings, partition_key: str):
         """Plan the conversion, before any row is read.
@@ -29,6 +35,7 @@ class Converter:
         self._source = source
         self._key = key
         self._table = table
+        self.undecodable: Counter[str] = Counter()
         schema = decoded_schema(source, table.decode)
         self._transform = Transform(table.transform, schema) if table.transform else None
         self.schema: pa.Schema = self._transform.schema if self._transform else schema
@@ -54,7 +61,9 @@ class Converter:
             yield from self._decode(batch.slice(half))
             return
         for values in refused:
-            raise values.explain(batch, self._key)
+            if self._table.on_decode_error == "fail":
+                raise values.explain(batch, self._key, self._table.name)
+            self.undecodable[values.column] += values.count
         yield decoded
 
 

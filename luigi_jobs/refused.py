@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from luigi_jobs.errors import DecodeError
+from luigi_jobs.settings import TABLE_SECTION
 
 _SHOWN_CHARACTERS = 24
 
@@ -29,13 +30,13 @@ class Refused:
     count: int
     reason: str = ""
 
-    def explain(self, batch: pa.RecordBatch, key: tuple[str, ...]) -> DecodeError:
+    def explain(self, batch: pa.RecordBatch, key: tuple[str, ...], table: str) -> DecodeError:
         """Return the error of the first of them; the columns `key` of the batch name its row."""
         where = ", ".join(f"{name}={_show(batch.column(name)[self.row].as_py())}" for name in key)
         return DecodeError(
             f"cannot decode {self.column}: row {where or self.row} holds {_show(self.value)}, which is not "
-            f"{self.wanted}{self.reason and f' ({self.reason})'}; repair the row, or change the rule "
-            "in luigi.cfg",
+            f"{self.wanted}{self.reason and f' ({self.reason})'}; repair the row, change the rule, or set "
+            f"`on_decode_error = null` in [{TABLE_SECTION}{table}]",
             column=self.column,
         )
 

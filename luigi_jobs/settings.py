@@ -52,7 +52,7 @@ class DecodeRule:
 
 @dataclass(frozen=True)
 class TableSettings:
-    """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL."""
+    """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL, `on_decode_error` fail or null."""
 
     name: str
     source: str
@@ -60,6 +60,7 @@ class TableSettings:
     since: date
     decode: tuple[DecodeRule, ...]
     transform: str
+    on_decode_error: str = "fail"
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def test_settings_of_every_key() -> None:
                 "date_column": "at",
                 "since": "2021-01-01",
                 "decode": "\nencoded -> decoded: base64 | utf8\n  raw -> raw:hex\n",
+                "on_decode_error": "null",
                 "transform": "shop.reports:tidy",
             },
         }
@@ -74,6 +75,7 @@ def test_settings_of_every_key() -> None:
         date(2021, 1, 1),
         (DecodeRule("encoded", "decoded", ("base64", "utf8")), DecodeRule("raw", "raw", ("hex",))),
         "shop.reports:tidy",
+        "null",
     )
 
 
@@ -136,6 +138,7 @@ def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
         ("table.reports", {"decode": "a -> b: rot13"}, "no decoder 'rot13'; known are base64, base64url, hex, gzip"),
         ("table.reports", {"decode": "a -> b: hex\na -> c: hex"}, "source column 'a' stands in two rules"),
         ("table.reports", {"decode": "a -> c: hex\nb -> c: hex"}, "target column 'c' stands in two rules"),
+        ("table.reports", {"on_decode_error": "skip"}, "on_decode_error = 'skip': must be one of fail, null"),
         ("table.reports", {"transform": "os.system"}, "must be package.module:function"),
         ("table.../x", {"date_column": "d", "since": "2021-01-01"}, "[table.../x]: the name holds a slash"),
         ("table._x", {"date_column": "d", "since": "2021-01-01"}, "[table._x]: the name begins with '_'"),
@@ -188,6 +191,7 @@ def test_fingerprint_changes_with_what_decides_the_rows() -> None:
         change("lake", timezone="Europe/Berlin"),
         change("table.reports", source="other"),
         change("table.reports", decode="a -> b: hex"),
+        change("table.reports", on_decode_error="null"),
     ]
     prints = [parse(sections) for sections in changed]
 

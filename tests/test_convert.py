@@ -1,4 +1,5 @@
 import gzip
+import time
 from datetime import date
 
 import pyarrow as pa
@@ -30,13 +31,36 @@ def test_convert_fails_at_a_value_that_cannot_be_decoded() -> None:
         list(converter.convert([rows("QUJD", "*")]))
 
 
+def test_convert_with_null_keeps_the_other_values_and_counts() -> None:
+    converter = convert_by(decode=RULES, on_decode_error="null")
+
+    converted = list(converter.convert([rows("MjAyMTAxMzE=", "*", None), rows("/w=="), rows("QUJD")]))
+
+    assert [batch.schema for batch in converted] == [converter.schema] * 3
+    assert pa.Table.from_batches(converted)["decoded"].to_pylist() == ["20210131", None, None, None, "ABC"]
+    assert converter.undecodable == {"encoded": 2}
+
+
+def test_convert_with_null_of_many_wrong_values_is_quick() -> None:
+    converter = convert_by(decode=RULES, on_decode_error="null")
+    batch = rows(*["*" if row % 10 == 0 else "QUJD" * 16 for row in range(65536)])
+
+    started = time.monotonic()
+    (converted,) = converter.convert([batch])
+
+    assert time.monotonic() - started < 2
+    assert converter.undecodable == {"encoded": 6554}
+    assert converted["decoded"].null_count == 6554
+
+
 def test_convert_halves_a_batch_that_inflates_too_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "MAX_BYTES", 1000)
-    converter = convert_by(decode=(*RULES, DecodeRule("raw", "raw", ("gzip",))))
+    converter = convert_by(decode=(*RULES, DecodeRule("raw", "raw", ("gzip",))), on_decode_error="null")
 
-    converted = list(converter.convert([rows("QUJD", "", "QUJE", None, raw=gzip.compress(bytes(400)))]))
+    converted = list(converter.convert([rows("QUJD", "*", "QUJE", None, raw=gzip.compress(bytes(400)))]))
 
     assert [batch.num_rows for batch in converted] == [2, 2]
     table = pa.Table.from_batches(converted)
     assert table["id"].to_pylist() == [0, 1, 2, 3]
     assert table["raw"].to_pylist() == [bytes(400)] * 4
+    assert converter.undecodable == {"encoded": 1}

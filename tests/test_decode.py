@@ -37,14 +37,14 @@ def test_refused_value_is_explained_by_its_row_and_cannot_write_to_the_terminal(
     batch = pa.record_batch({"a": [7, 7], "b": [1, 2], "encoded": ["QUJD", "\x1b[31m" + "Q" * 100]})
     _, (refused,) = decode_batch(batch, [DecodeRule("encoded", "decoded", ("base64",))])
 
-    error = refused.explain(batch, ("a", "b"))
+    error = refused.explain(batch, ("a", "b"), "reports")
 
     assert error.column == "encoded"
     assert str(error) == (
         "cannot decode encoded: row a=7, b=2 holds '\\x1b[31mQQQQQQQQQQQQQQQ...(110 characters), which is not base64; "
-        "repair the row, or change the rule in luigi.cfg"
+        "repair the row, change the rule, or set `on_decode_error = null` in [table.reports]"
     )
-    assert "row 1 holds" in str(refused.explain(batch, ()))
+    assert "row 1 holds" in str(refused.explain(batch, (), "reports"))
 
 
 def test_refused_value_is_explained_with_the_reason() -> None:
@@ -52,7 +52,7 @@ def test_refused_value_is_explained_with_the_reason() -> None:
     _, (refused,) = decode_batch(batch, [DecodeRule("encoded", "encoded", ("json",))])
 
     message = "row id=7 holds '[1', which is not json (Expecting ',' delimiter at character 2); repair the row"
-    assert message in str(refused.explain(batch, ("id",)))
+    assert message in str(refused.explain(batch, ("id",), "reports"))
 
 
 def test_decoded_schema_refuses_what_it_cannot_do() -> None:

@@ -170,7 +170,7 @@ def test_a_value_that_cannot_be_decoded_names_table_day_and_row(project: Project
 
     assert str(caught.value) == (
         f"reports {DAY}: cannot decode encoded: row id=4 holds 'abc*', which is not base64; "
-        "repair the row, or change the rule in luigi.cfg"
+        "repair the row, change the rule, or set `on_decode_error = null` in [table.reports]"
     )
     assert (caught.value.table, caught.value.day, caught.value.column) == ("reports", DAY, "encoded")
     assert project.keys() == []
