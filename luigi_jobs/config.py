@@ -21,6 +21,7 @@ from luigi_jobs.values import (
     parse_anything,
     parse_choice,
     parse_date,
+    parse_dates,
     parse_decode,
     parse_file,
     parse_folder,
@@ -122,19 +123,34 @@ def _read_table(parser: ConfigParser, name: str, problems: list[str]) -> dict[st
     for kind in ("source", "target"):
         columns = [getattr(rule, kind) for rule in values.get("decode", ())]
         problems.extend(
-            f"[{section}] decode: {kind} column {column!r} stands in two rules"
-            for column in sorted({column for column in columns if columns.count(column) > 1})
+            f"[{section}] decode: {kind} column {column!r} stands in two rules" for column in _repeated(columns)
         )
+    problems.extend(
+        f"[{section}] dates: column {column!r} stands in two rules"
+        for column in _repeated([rule.column for rule in values.get("dates", ())])
+    )
     return values
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 @dataclass(frozen=True)
 class _Key:
-    """How one key is read: `parse` raises ValueError with what is wanted; a `default` of None makes it required."""
+    """How one key is read.
+
+    Attributes:
+        parse: raises ValueError with what is wanted.
+        default: None makes the key required.
+        secret: the value is never shown.
+        raw: the value is read as it is written, its percent signs too.
+    """
 
     parse: Callable[[str], Any]
     default: str | None = None
     secret: bool = False
+    raw: bool = False
 
 
 def _read_section(parser: ConfigParser, section: str, keys: Mapping[str, _Key], problems: list[str]) -> dict[str, Any]:
@@ -147,7 +163,7 @@ def _read_section(parser: ConfigParser, section: str, keys: Mapping[str, _Key], 
     values = {}
     for name, key in keys.items():
         try:
-            text = parser.get(section, name) if name in written else key.default
+            text = parser.get(section, name, raw=key.raw) if name in written else key.default
             if text is None:
                 raise ValueError("is missing")
             values[name] = key.parse(text if key.secret else text.strip())
@@ -191,5 +207,6 @@ _TABLE_KEYS = {
     "since": _Key(parse_date),
     "decode": _Key(parse_decode, ""),
     "on_decode_error": _Key(parse_choice("fail", "null"), "fail"),
+    "dates": _Key(parse_dates, "", raw=True),
     "transform": _Key(parse_transform, ""),
 }

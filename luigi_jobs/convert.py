@@ -1,10 +1,11 @@
-"""A batch as MySQL delivered it -> a batch as the lake has it: cast, decode, transform."""
+"""A batch as MySQL delivered it -> a batch as the lake has it: cast, decode, read dates, transform."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from luigi_jobs.dates import date_batch, dated_schema
 from luigi_jobs.decode import decode_batch, decoded_schema
 from luigi_jobs.decoders import TooLargeError
 from luigi_jobs.errors import SchemaError
@@ -29,14 +30,14 @@ class Converter:
             key: the primary key's columns, which name a row in an error.
 
         Raises:
-            ConfigError: there is no such transform.
+            ConfigError: there is no such transform, or no such column to read dates from.
             SchemaError: a rule or the transform does not fit the schema, or the partition key is a column already.
         """
         self._source = source
         self._key = key
         self._table = table
         self.undecodable: Counter[str] = Counter()
-        schema = decoded_schema(source, table.decode)
+        schema = dated_schema(decoded_schema(source, table.decode), table.dates)
         self._transform = Transform(table.transform, schema) if table.transform else None
         self.schema: pa.Schema = self._transform.schema if self._transform else schema
         _check_names(self.schema.names, partition_key)
@@ -60,11 +61,12 @@ class Converter:
             yield from self._decode(batch.slice(0, half))
             yield from self._decode(batch.slice(half))
             return
-        for values in refused:
+        dated, undated = date_batch(decoded, self._table.dates)
+        for values in (*refused, *undated):
             if self._table.on_decode_error == "fail":
                 raise values.explain(batch, self._key, self._table.name)
             self.undecodable[values.column] += values.count
-        yield decoded
+        yield dated
 
 
 def _check_names(names: list[str], partition_key: str) -> None:

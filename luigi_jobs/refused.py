@@ -16,7 +16,7 @@ class Refused:
 
     Attributes:
         column: the column that the rule names.
-        wanted: what the values are not: a decoder's name.
+        wanted: what the values are not: a decoder's name, or a format.
         row: the place of the first of them in the batch.
         value: the first of them.
         count: how many they are.

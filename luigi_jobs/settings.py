@@ -51,6 +51,14 @@ class DecodeRule:
 
 
 @dataclass(frozen=True)
+class DateRule:
+    """`column: format`; a text column becomes days or moments by a format of `datetime.strptime`."""
+
+    column: str
+    form: str
+
+
+@dataclass(frozen=True)
 class TableSettings:
     """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL, `on_decode_error` fail or null."""
 
@@ -61,6 +69,7 @@ class TableSettings:
     decode: tuple[DecodeRule, ...]
     transform: str
     on_decode_error: str = "fail"
+    dates: tuple[DateRule, ...] = ()
 
 
 @dataclass(frozen=True)

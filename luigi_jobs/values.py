@@ -4,14 +4,17 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, date, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from luigi_jobs.settings import DecodeRule
+from luigi_jobs.settings import DateRule, DecodeRule
 
 FIRST_MYSQL_DAY = date(1000, 1, 1)  # https://dev.mysql.com/doc/refman/8.4/en/datetime.html
 DECODERS = ("base64", "base64url", "hex", "gzip", "zlib", "url", "utf8", "json")
+# Not %c, %x and %X, which are the locale's, nor %Z, which strptime reads and does not heed.
+DATE_DIRECTIVES = set("aAbBdfGHIjmMpSuUVwWyYz%")
+_PROBE = datetime(2024, 12, 30, 22, 59, 58, 987654, UTC)
 
 
 def parse_text(text: str) -> str:
@@ -123,6 +126,37 @@ def parse_decode(text: str) -> tuple[DecodeRule, ...]:
             raise ValueError(f"no decoder {unknown[0]!r}; known are {', '.join(DECODERS)}")
         rules.append(DecodeRule(match[1], match[2], decoders))
     return tuple(rules)
+
+
+def parse_dates(text: str) -> tuple[DateRule, ...]:
+    """Read dates rules, one a line; a percent sign is written `%` or, as in every key, `%%`."""
+    rules = []
+    for line in filter(None, map(str.strip, text.replace("%%", "%").splitlines())):
+        match = re.fullmatch(r"(\S.*?)\s*:\s*(\S.*)", line)
+        if not match:
+            raise ValueError(f"{line!r} is not `column: format`")
+        if reason := _check_format(match[2]):
+            raise ValueError(f"format {match[2]!r} {reason}")
+        rules.append(DateRule(match[1], match[2]))
+    return tuple(rules)
+
+
+def _check_format(form: str) -> str | None:
+    """Say why a format of strptime does not say which day, or which hour, a text means; None when it does."""
+    used = set(re.findall("%(.?)", form, re.DOTALL))
+    if unknown := sorted(used - DATE_DIRECTIVES):
+        return f"has {f'%{unknown[0]}'!r}, which is none of {' '.join(f'%{one}' for one in sorted(DATE_DIRECTIVES))}"
+    if ("I" in used) != ("p" in used):
+        return "has one of %I and %p without the other"
+    try:
+        read = datetime.strptime(_PROBE.strftime(form), form)
+    except (ValueError, re.error) as error:
+        return f"cannot be read: {error}"
+    if read.date() != _PROBE.date():
+        return "does not say which year, month and day"
+    if used & set("HIMSf") and read.hour != _PROBE.hour:
+        return "has no hour"
+    return None
 
 
 def parse_transform(text: str) -> str:

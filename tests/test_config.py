@@ -9,7 +9,7 @@ from luigi.configuration.cfg_parser import LuigiConfigParser
 
 from luigi_jobs.config import LUIGI_DEFAULTS, parse_settings, set_luigi_defaults
 from luigi_jobs.errors import ConfigError
-from luigi_jobs.settings import DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
+from luigi_jobs.settings import DateRule, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
 
 ROOT = Path(__file__).parent.parent
 GOOD = {
@@ -60,6 +60,7 @@ def test_settings_of_every_key() -> None:
                 "since": "2021-01-01",
                 "decode": "\nencoded -> decoded: base64 | utf8\n  raw -> raw:hex\n",
                 "on_decode_error": "null",
+                "dates": "\nat: %d/%m/%Y %H:%M\n  decoded:%%Y-%%m-%%d\n",
                 "transform": "shop.reports:tidy",
             },
         }
@@ -76,7 +77,49 @@ def test_settings_of_every_key() -> None:
         (DecodeRule("encoded", "decoded", ("base64", "utf8")), DecodeRule("raw", "raw", ("hex",))),
         "shop.reports:tidy",
         "null",
+        (DateRule("at", "%d/%m/%Y %H:%M"), DateRule("decoded", "%Y-%m-%d")),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("%d/%m/%Y", "%d/%m/%Y"),
+        ("%%d/%%m/%%Y", "%d/%m/%Y"),
+        ("%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S.%f%z"),
+        ("%I:%M %p, %d %B %y", "%I:%M %p, %d %B %y"),
+        ("%Y-%j", "%Y-%j"),
+        ("%G-W%V-%u", "%G-W%V-%u"),
+        ("%a %d %b %Y %%%%", "%a %d %b %Y %%"),
+    ],
+)
+def test_dates_are_read_with_one_percent_sign_or_two(written: str, form: str) -> None:
+    assert parse(change("table.reports", dates=f"day: {written}")).table("reports").dates == (DateRule("day", form),)
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ("x", "does not say which year, month and day"),
+        ("%d/%m", "does not say which year, month and day"),
+        ("%m/%Y", "does not say which year, month and day"),
+        ("%H:%M", "does not say which year, month and day"),
+        ("%d/%m/%Y %M", "has no hour"),
+        ("%d/%m/%Y %I", "has one of %I and %p without the other"),
+        ("%d/%m/%Y %H %p", "has one of %I and %p without the other"),
+        ("%d/%m/%Y %Q", "has '%Q', which is none of %% %A %B %G %H"),
+        ("%d/%m/%Y %", "has '%', which is none of %% %A %B"),
+        ("%x", "has '%x', which is none of %% %A %B"),
+        ("%d/%m/%Y %Z", "has '%Z', which is none of %% %A %B"),
+        ("%d/%m/%Y %d", "cannot be read: redefinition of group name 'd'"),
+        ("%G-%d/%m", "cannot be read: ISO year directive '%G' must be used with"),
+    ],
+)
+def test_format_that_does_not_say_which_day_is_refused(form: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(change("table.reports", dates=f"day: {form}"))
+
+    assert f"[table.reports] dates = 'day: {form}': format '{form}' {reason}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +182,8 @@ def test_lake_url(url: str, bucket: str | None, prefix: str) -> None:
         ("table.reports", {"decode": "a -> b: hex\na -> c: hex"}, "source column 'a' stands in two rules"),
         ("table.reports", {"decode": "a -> c: hex\nb -> c: hex"}, "target column 'c' stands in two rules"),
         ("table.reports", {"on_decode_error": "skip"}, "on_decode_error = 'skip': must be one of fail, null"),
+        ("table.reports", {"dates": "%d/%m/%Y"}, "'%d/%m/%Y' is not `column: format`"),
+        ("table.reports", {"dates": "a: %Y%m%d\na: %Y-%m-%d"}, "dates: column 'a' stands in two rules"),
         ("table.reports", {"transform": "os.system"}, "must be package.module:function"),
         ("table.../x", {"date_column": "d", "since": "2021-01-01"}, "[table.../x]: the name holds a slash"),
         ("table._x", {"date_column": "d", "since": "2021-01-01"}, "[table._x]: the name begins with '_'"),
@@ -192,6 +237,7 @@ def test_fingerprint_changes_with_what_decides_the_rows() -> None:
         change("table.reports", source="other"),
         change("table.reports", decode="a -> b: hex"),
         change("table.reports", on_decode_error="null"),
+        change("table.reports", dates="a: %Y%m%d"),
     ]
     prints = [parse(sections) for sections in changed]
 

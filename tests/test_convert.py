@@ -7,8 +7,8 @@ import pytest
 
 from luigi_jobs import decoders
 from luigi_jobs.convert import Converter
-from luigi_jobs.errors import DecodeError
-from luigi_jobs.settings import DecodeRule, TableSettings
+from luigi_jobs.errors import ConfigError, DecodeError, SchemaError
+from luigi_jobs.settings import DateRule, DecodeRule, TableSettings
 
 SOURCE = pa.schema([("id", pa.int64()), ("encoded", pa.string()), ("raw", pa.binary())])
 RULES = (DecodeRule("encoded", "decoded", ("base64", "utf8")),)
@@ -32,13 +32,13 @@ def test_convert_fails_at_a_value_that_cannot_be_decoded() -> None:
 
 
 def test_convert_with_null_keeps_the_other_values_and_counts() -> None:
-    converter = convert_by(decode=RULES, on_decode_error="null")
+    converter = convert_by(decode=RULES, on_decode_error="null", dates=(DateRule("decoded", "%Y%m%d"),))
 
-    converted = list(converter.convert([rows("MjAyMTAxMzE=", "*", None), rows("/w=="), rows("QUJD")]))
+    converted = list(converter.convert([rows("MjAyMTAxMzE=", "*", None), rows("/w=="), rows("MjAyMTAyMzE=", "QUJD")]))
 
     assert [batch.schema for batch in converted] == [converter.schema] * 3
-    assert pa.Table.from_batches(converted)["decoded"].to_pylist() == ["20210131", None, None, None, "ABC"]
-    assert converter.undecodable == {"encoded": 2}
+    assert pa.Table.from_batches(converted)["decoded"].to_pylist() == [date(2021, 1, 31), *[None] * 5]
+    assert converter.undecodable == {"encoded": 2, "decoded": 2}
 
 
 def test_convert_with_null_of_many_wrong_values_is_quick() -> None:
@@ -64,3 +64,26 @@ def test_convert_halves_a_batch_that_inflates_too_far(monkeypatch: pytest.Monkey
     assert table["id"].to_pylist() == [0, 1, 2, 3]
     assert table["raw"].to_pylist() == [bytes(400)] * 4
     assert converter.undecodable == {"encoded": 1}
+
+
+def test_convert_reads_dates_before_the_transform_in_the_columns_place() -> None:
+    converter = convert_by(decode=RULES, dates=(DateRule("decoded", "%d/%m/%Y"),))
+
+    (converted,) = converter.convert([rows("MzEvMDEvMjAyMQ==")])
+
+    assert converter.schema == pa.schema([("id", pa.int64()), ("decoded", pa.date32()), ("raw", pa.binary())])
+    assert converted.to_pylist() == [{"id": 0, "decoded": date(2021, 1, 31), "raw": None}]
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        ("encoded", ConfigError, r"dates: there is no column 'encoded' after decoding"),
+        ("nope", ConfigError, r"dates: there is no column 'nope' after decoding"),
+        ("id", SchemaError, r"column id is int64, and dates are read from text: remove its dates rule"),
+        ("raw", SchemaError, r"column raw is binary, and dates are read from text: add `\| utf8` to its decode rule"),
+    ],
+)
+def test_converter_refuses_dates_of_what_is_no_text(column: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        convert_by(decode=RULES, dates=(DateRule(column, "%Y%m%d"),))

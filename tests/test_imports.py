@@ -22,6 +22,7 @@ ORDER = [
     "stream",
     "mysql",
     "decode",
+    "dates",
     "refused",
     "decoders",
     "buffers",
@@ -44,7 +45,7 @@ ONLY_IN = {
     "luigi.configuration": {"config"},
     "pandas": {"transform"},
 }
-PURE = {"days", "layout", "schema", "decode", "decoders", "buffers", "refused", "settings", "errors"}
+PURE = {"days", "layout", "schema", "decode", "decoders", "buffers", "dates", "refused", "settings", "errors"}
 IMPURE = {"luigi", "os", "logging", "socket", "pymysql", "boto3", "tempfile", "pathlib"}
 
 
