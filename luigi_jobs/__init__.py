@@ -3,6 +3,12 @@
 `luigi --module luigi_jobs Backfill --table reports`
 """
 
+import os
+
+# Read when pyarrow is imported, which is later. Its own allocators keep tens of megabytes that they have freed.
+# Source: https://arrow.apache.org/docs/cpp/env_vars.html
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 from luigi_jobs import config, logs
 from luigi_jobs.tasks import Backfill, BackfillAll, DecodeDay, ExtractDay, LoadDay
 from luigi_jobs.version import __version__

@@ -30,6 +30,7 @@ from luigi_jobs.values import (
     parse_partition_key,
     parse_text,
     parse_transform,
+    parse_types,
     parse_url,
     parse_zone,
 )
@@ -205,8 +206,13 @@ _TABLE_KEYS = {
     "source": _Key(parse_anything, ""),
     "date_column": _Key(parse_text),
     "since": _Key(parse_date),
+    "types": _Key(parse_types, ""),
     "decode": _Key(parse_decode, ""),
     "on_decode_error": _Key(parse_choice("fail", "null"), "fail"),
     "dates": _Key(parse_dates, "", raw=True),
+    "zero_dates": _Key(parse_choice("null", "error"), "null"),
     "transform": _Key(parse_transform, ""),
+    "schema_changes": _Key(parse_choice("refuse", "accept"), "refuse"),
+    "connections": _Key(parse_integer(1, 16), "1"),
+    "slice_mb": _Key(parse_integer(1, 1024), "64"),
 }

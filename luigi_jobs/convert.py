@@ -4,13 +4,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from luigi_jobs.dates import date_batch, dated_schema
 from luigi_jobs.decode import decode_batch, decoded_schema
 from luigi_jobs.decoders import TooLargeError
 from luigi_jobs.errors import SchemaError
+from luigi_jobs.overrides import OverrideError, overridden_schema, override_batch
+from luigi_jobs.refused import name_row
 from luigi_jobs.schema import cast_batch
-from luigi_jobs.settings import TableSettings
+from luigi_jobs.settings import TABLE_SECTION, TableSettings
 from luigi_jobs.transform import Transform
 
 
@@ -19,6 +22,7 @@ class Converter:
 
     Attributes:
         schema: what every file of the table in the lake has.
+        zero_dates: column -> how many of its values were no real dates and became NULL so far.
         undecodable: column of a rule -> how many of its values became NULL by `on_decode_error = null` so far.
     """
 
@@ -36,8 +40,10 @@ class Converter:
         self._source = source
         self._key = key
         self._table = table
+        self.zero_dates: Counter[str] = Counter()
         self.undecodable: Counter[str] = Counter()
-        schema = dated_schema(decoded_schema(source, table.decode), table.dates)
+        schema = decoded_schema(overridden_schema(source, table.types), table.decode)
+        schema = dated_schema(schema, table.dates)
         self._transform = Transform(table.transform, schema) if table.transform else None
         self.schema: pa.Schema = self._transform.schema if self._transform else schema
         _check_names(self.schema.names, partition_key)
@@ -50,7 +56,7 @@ class Converter:
             DecodeError: a value cannot be decoded, or the transform failed.
         """
         for batch in batches:
-            for decoded in self._decode(cast_batch(batch, self._source)):
+            for decoded in self._decode(self._override(self._cast(batch))):
                 yield from self._transform.apply(decoded) if self._transform else (decoded,)
 
     def _decode(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -67,6 +73,30 @@ class Converter:
                 raise values.explain(batch, self._key, self._table.name)
             self.undecodable[values.column] += values.count
         yield dated
+
+    def _cast(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        zero_dates: Counter[str] = Counter()
+        cast = cast_batch(batch, self._source, zero_dates)
+        if zero_dates and self._table.zero_dates == "error":
+            name = next(iter(zero_dates))
+            row = pc.index(pc.and_(cast.column(name).is_null(), batch.column(name).is_valid()), True).as_py()
+            value = batch.column(name).slice(row, 1).cast(pa.string())[0].as_py()
+            raise SchemaError(
+                f"column {name} of row {name_row(cast, row, self._key)} holds {value}, which is no real date; correct "
+                f"it, or set `zero_dates = null` in [{TABLE_SECTION}{self._table.name}]",
+                column=name,
+            )
+        self.zero_dates += zero_dates
+        return cast
+
+    def _override(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        try:
+            return override_batch(batch, self._table.types)
+        except OverrideError as error:
+            where = name_row(batch, error.row, self._key)
+            raise SchemaError(
+                f"row {where}: {error}; correct the row, or the rule in luigi.cfg", column=error.column
+            ) from error
 
 
 def _check_names(names: list[str], partition_key: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from luigi_jobs.buffers import to_mask
 from luigi_jobs.errors import ConfigError, SchemaError
 from luigi_jobs.refused import Refused
 from luigi_jobs.settings import DateRule
@@ -56,7 +57,7 @@ def date_batch(batch: pa.RecordBatch, rules: Iterable[DateRule]) -> tuple[pa.Rec
         index = batch.schema.get_field_index(rule.column)
         texts = batch.column(index)
         array = read_dates(texts, rule.form)
-        rows = np.flatnonzero(pc.and_(array.is_null(), texts.is_valid()))
+        rows = np.flatnonzero(to_mask(pc.and_(array.is_null(), texts.is_valid())))
         if len(rows):
             refused.append(Refused(rule.column, rule.form, int(rows[0]), texts[rows[0]].as_py(), len(rows)))
         batch = batch.set_column(index, pa.field(rule.column, array.type), array)

@@ -12,8 +12,9 @@ from luigi_jobs import staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.days import last_closed_day
 from luigi_jobs.errors import NotClosedError
-from luigi_jobs.lake import Lake, open_lake
+from luigi_jobs.lake import open_lake
 from luigi_jobs.settings import Settings, TableSettings
+from luigi_jobs.stored_days import Lake
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,16 @@ class LostConnectionError(SourceError):
     """MySQL was lost, or ended the query, while it answered: worth another try at once."""
 
 
+class MovedError(SourceError):
+    """A day's rows changed while they were read, or some were lost on the way."""
+
+
 class ZeroDateError(SourceError):
     """The fast driver met a value that is no real date: read again with guarded date columns."""
 
 
-class LargeBatchError(SourceError):
-    """A batch of rows outgrew what Arrow's offsets address: read again in smaller batches."""
+class LargeSliceError(SourceError):
+    """The rows of a slice outgrew the memory they may take: read again in smaller slices."""
 
 
 class SchemaError(LuigiJobsError):

@@ -1,27 +1,16 @@
-"""Sessions on MySQL, and what is small: describe a table, count a day. Fails fast, with a clear word.
-
-stream.py reads the rows; no other module knows a driver.
-"""
+"""Sessions on MySQL that are the same on every server, by PyMySQL; what it refuses is said at once, in a clear word."""
 
 import ssl
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import date, tzinfo
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import pyarrow as pa
 import pymysql
 
-from luigi_jobs.days import ONE_DAY, day_bounds
-from luigi_jobs.errors import ConfigError, LostConnectionError, SchemaError, SourceError
-from luigi_jobs.schema import Column, Field, lake_schema, plan_fields, quote_name
-from luigi_jobs.settings import MySQLSettings, TableSettings
+from luigi_jobs.errors import ConfigError, LostConnectionError, SourceError
+from luigi_jobs.settings import MySQLSettings
 
-BATCH_BYTES = 8 * 1024 * 1024
-MAX_BATCH_ROWS = 65536
-UNKNOWN_ROW_BYTES = 16 * 1024
 MAX_PACKET_BYTES = 1024 * 1024 * 1024
 
 _UNREACHABLE = (2002, 2003, 2005)
@@ -30,36 +19,6 @@ _NO_DATABASE = (1049,)
 # Connection lost, killed or ended by a shutdown; query killed; deadlock and lock wait.
 LOST = (2006, 2013, 1927, 4031, 1053, 1317, 1205, 1213)
 _NO_TABLE_OR_COLUMN = (1054, 1142, 1143, 1146)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A table as MySQL has it now, and how it is read.
-
-    Attributes:
-        fields: one for each column, in the table's order.
-        primary_key: names of the key's columns, for error messages; empty without a key.
-        row_bytes: average bytes of a row by the server's statistics; 0 when unknown.
-        max_batch_rows: rows of a batch at most, whatever the statistics say.
-    """
-
-    settings: TableSettings
-    fields: tuple[Field, ...]
-    primary_key: tuple[str, ...]
-    row_bytes: int
-    mariadb: bool
-    encrypted: bool
-    max_batch_rows: int = MAX_BATCH_ROWS
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Return the Arrow schema of the table's rows, before decoding."""
-        return lake_schema(self.fields)
-
-    @property
-    def batch_rows(self) -> int:
-        """Return how many rows make a batch of about BATCH_BYTES."""
-        return max(1, min(self.max_batch_rows, BATCH_BYTES // (self.row_bytes or UNKNOWN_ROW_BYTES)))
 
 
 @contextmanager
@@ -94,8 +53,8 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
     with closing(connection):
         try:
             for statement in session_statements(mysql, "MariaDB" in connection.get_server_info()):
-                _fetch(connection, statement)
-            zone = _fetch(connection, "SELECT @@session.time_zone")[0][0]
+                fetch(connection, statement)
+            zone = fetch(connection, "SELECT @@session.time_zone")[0][0]
             if zone != "+00:00":
                 raise SourceError(f"MySQL {where} kept the session's time zone {zone!r} where +00:00 was set")
             yield connection
@@ -136,6 +95,8 @@ def session_statements(mysql: MySQLSettings, mariadb: bool) -> list[str]:
         "SET sql_select_limit=18446744073709551615",
         "SET SESSION TRANSACTION READ ONLY",
     ]
+    if not mariadb:  # MySQL 8 would answer with yesterday's statistics of a table; MySQL 5.7 does not know the variable
+        statements.append("SET @luigi_jobs=1 /*!80000 , SESSION information_schema_stats_expiry=0 */")
     if mysql.statement_timeout_s and mariadb:
         statements.append(f"SET SESSION max_statement_time={mysql.statement_timeout_s}")
     elif mysql.statement_timeout_s:
@@ -143,7 +104,8 @@ def session_statements(mysql: MySQLSettings, mariadb: bool) -> list[str]:
     return statements
 
 
-def _fetch(connection: pymysql.Connection, statement: str, arguments: tuple[object, ...] = ()) -> list[Any]:
+def fetch(connection: pymysql.Connection, statement: str, arguments: tuple[object, ...] = ()) -> list[Any]:
+    """Return all rows that a statement answers with, as tuples."""
     with connection.cursor() as cursor:
         cursor.execute(statement, arguments or None)
         return list(cursor.fetchall())
@@ -175,92 +137,12 @@ def first_line(error: BaseException, mysql: MySQLSettings) -> str:
     return text.splitlines()[0]
 
 
-def describe_table(connection: pymysql.Connection, mysql: MySQLSettings, table: TableSettings) -> Source:
-    """Read a table's columns, key and size from information_schema.
-
-    Raises:
-        ConfigError: the table, its date column or a column that a rule decodes is not there.
-        SchemaError: a column has no faithful type in the lake.
-    """
-    rows = _fetch(
-        connection,
-        "SELECT column_name, data_type, column_type, numeric_precision, numeric_scale, column_key "
-        "FROM information_schema.columns WHERE table_schema=%s AND table_name=%s ORDER BY ordinal_position",
-        (mysql.database, table.source),
-    )
-    where = f"{mysql.database}.{table.source}"
-    if not rows:
-        raise ConfigError(
-            f"[table.{table.name}] source: MySQL has no table {where}, or {mysql.user} may not read it",
-            table=table.name,
-        )
-    _fetch(connection, f"SELECT * FROM {quote_name(table.source)} LIMIT 0")  # the catalogue hides what may not be read
-    columns = [
-        Column(name, kind.lower(), full.lower(), precision, scale) for name, kind, full, precision, scale, _ in rows
-    ]
-    known = {column.name for column in columns}
-    for key, wanted in [("date_column", table.date_column), *(("decode", rule.source) for rule in table.decode)]:
-        if wanted not in known:
-            raise ConfigError(
-                f"[table.{table.name}] {key}: {where} has no column {wanted!r}", table=table.name, column=wanted
-            )
-    date_type = next(column.data_type for column in columns if column.name == table.date_column)
-    if date_type not in ("date", "datetime", "timestamp"):
-        raise ConfigError(
-            f"[table.{table.name}] date_column: {table.date_column} is {date_type}; a day is cut from DATE, DATETIME "
-            "or TIMESTAMP",
-            table=table.name,
-            column=table.date_column,
-        )
-    mariadb = "MariaDB" in connection.get_server_info()
-    try:
-        fields = tuple(plan_fields(columns, mariadb))
-    except SchemaError as error:
-        raise SchemaError(f"table {where}: {error}", table=table.name, column=error.column) from error
-    row_bytes = _fetch(
-        connection,
-        "SELECT avg_row_length FROM information_schema.tables WHERE table_schema=%s AND table_name=%s",
-        (mysql.database, table.source),
-    )[0][0]
-    return Source(
-        settings=table,
-        fields=fields,
-        primary_key=tuple(row[0] for row in rows if row[5] == "PRI"),
-        row_bytes=int(row_bytes or 0),
-        mariadb=mariadb,
-        encrypted=bool(_fetch(connection, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")[0][1]),
-    )
-
-
-def has_date_index(connection: pymysql.Connection, mysql: MySQLSettings, table: TableSettings) -> bool:
-    """Say whether an index begins with the date column; True for a view, whose indexes are not its own."""
-    rows = _fetch(
-        connection,
-        "SELECT t.table_type, s.column_name FROM information_schema.tables t LEFT JOIN information_schema.statistics s "
-        "ON s.table_schema=t.table_schema AND s.table_name=t.table_name AND s.seq_in_index=1 "
-        "WHERE t.table_schema=%s AND t.table_name=%s",
-        (mysql.database, table.source),
-    )
-    return any("TABLE" not in kind or column == table.date_column for kind, column in rows)
-
-
-def day_condition(source: Source, day: date, zone: tzinfo) -> str:
-    """Return the WHERE clause of a day, which an index on the date column serves.
-
-    DATE and DATETIME hold wall time and are compared with the calendar day; TIMESTAMP holds instants and is compared,
-    in a session that runs in UTC, with the business day's first and last instant.
-    """
-    field = next(field for field in source.fields if field.name == source.settings.date_column)
-    first, stop = (f"{day} 00:00:00", f"{day + ONE_DAY} 00:00:00")
-    if pa.types.is_timestamp(field.type) and field.type.tz:
-        first, stop = (f"{bound:%Y-%m-%d %H:%M:%S}" for bound in day_bounds(day, zone))
-    elif pa.types.is_date32(field.type):
-        first, stop = f"{day}", f"{day + ONE_DAY}"
-    name = quote_name(field.name)
-    return f"{name} >= '{first}' AND {name} < '{stop}'"
-
-
-def count_day(connection: pymysql.Connection, source: Source, condition: str) -> int:
-    """Return how many rows of the table meet the day's condition."""
-    rows = _fetch(connection, f"SELECT COUNT(*) FROM {quote_name(source.settings.source)} WHERE {condition}")
-    return int(rows[0][0])
+def kill_query(mysql: MySQLSettings, marker: str) -> None:
+    """End the queries of this user that hold `marker` in their text, such as one that nobody reads any more."""
+    with connect(mysql) as connection:
+        for identifier, *_, statement in fetch(
+            connection, "SELECT id, info FROM information_schema.processlist WHERE id <> CONNECTION_ID()"
+        ):
+            if marker in (statement or ""):
+                with suppress(pymysql.Error):  # it has ended by itself
+                    fetch(connection, f"KILL QUERY {int(identifier)}")

@@ -1,42 +1,31 @@
 """The three steps of one day: extract, decode, load. Plain functions; tasks call them, tests can too."""
 
 import hashlib
+import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
-
-from luigi_jobs import mysql, staging, stream
+from luigi_jobs import files, memory, mysql, staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
 from luigi_jobs.day_of_table import DayOfTable, check_closed
-from luigi_jobs.errors import (
-    DecodeError,
-    LargeBatchError,
-    LostConnectionError,
-    LuigiJobsError,
-    SchemaError,
-    SourceError,
-    ZeroDateError,
-)
+from luigi_jobs.errors import DecodeError, LuigiJobsError, SchemaError
+from luigi_jobs.evolution import check_schema, forget_schemas
+from luigi_jobs.extract import SetMessage, SetPercentage, read_day
 from luigi_jobs.lake import open_lake
-from luigi_jobs.progress import Progress
+from luigi_jobs.plan import count_day
 from luigi_jobs.settings import Settings, TableSettings
+from luigi_jobs.source import Source, describe_table
+from luigi_jobs.stream import load_driver
 
 logger = logging.getLogger("luigi-interface")
 
-ATTEMPTS = 2
-RETRY_WAIT_S = (1.0, 3.0)
-ROOM_FACTOR = 2
 REUSE_S = 6 * 3600
-
-SetMessage = Callable[[str], None] | None
-SetPercentage = Callable[[int], None] | None
 
 
 def check_table(table: str) -> None:
@@ -51,13 +40,16 @@ def check_table(table: str) -> None:
         staging.make_root(Path(settings.lake.staging_dir))
         open_lake(settings.lake).check()
         with mysql.connect(settings.mysql) as connection:
-            source = mysql.describe_table(connection, settings.mysql, ours)
-            if not mysql.has_date_index(connection, settings.mysql, ours):
+            source = describe_table(connection, settings.mysql, ours)
+            if not source.date_index and not source.is_view:
                 logger.warning(
                     "%s: no index of MySQL's table %s begins with %s: every day reads the whole table",
                     table, ours.source, ours.date_column,
                 )  # fmt: skip
-        Converter(source.schema, source.primary_key, ours, settings.lake.partition_key)
+        converter = Converter(source.schema, source.primary_key, ours, settings.lake.partition_key)
+        load_driver(settings.mysql)  # once, for all the processes that Luigi forks
+        forget_schemas()
+        check_schema(settings, ours, converter.schema)
     except LuigiJobsError as error:
         raise type(error)(f"{table}: {error}", table=table, column=error.column) from error
 
@@ -71,83 +63,26 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
     Raises:
         LuigiJobsError: ConfigError, SourceError, SchemaError or StagingError, with table and day.
     """
+    memory.spare()
     with _working(one, set_message):
-        if has_extract(one) or one.published:
+        if has_extract(one):
             return
         check_closed(one.day, one.table.name)
         started, extracted_at = time.monotonic(), time.time()
-        source, rows = _again_if_lost(one)(_read_day, one, set_message, set_percentage)
+        extract = read_day(one, set_message, set_percentage)
+        if extract is None:
+            return
         one.folder.write_stamp(
             staging.Stamp(
                 settings=one.settings.fingerprint(one.table),
-                query=_hash_query(source),
+                query=_hash_query(extract.source),
                 run=one.run,
-                rows=rows,
+                boot=staging.name_boot(),
+                rows=extract.rows,
+                zero_dates=extract.zero_dates,
                 extracted_at=extracted_at,
                 seconds=time.monotonic() - started,
             )
-        )
-
-
-def _again_if_lost(one: DayOfTable) -> Retrying:
-    def say(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        logger.warning("%s: %s; trying once more", one, str(error).removesuffix("; the next run tries again"))
-
-    return Retrying(
-        retry=retry_if_exception_type(LostConnectionError),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random(*RETRY_WAIT_S),
-        before_sleep=say,
-        reraise=True,
-    )
-
-
-def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPercentage) -> tuple[mysql.Source, int]:
-    """Read a day from MySQL into the extract; return the table as it was then, and the number of rows."""
-    settings, zone = one.settings.mysql, one.settings.lake.timezone
-    with mysql.connect(settings) as connection:
-        source = mysql.describe_table(connection, settings, one.table)
-        condition = mysql.day_condition(source, one.day, zone)
-        expected = mysql.count_day(connection, source, condition)
-    Converter(source.schema, source.primary_key, one.table, one.settings.lake.partition_key)
-    staging.check_room(one.settings.lake.staging_dir, ROOM_FACTOR * expected * source.row_bytes)
-    one.folder.empty()
-    progress = Progress(str(one), expected, set_message, set_percentage)
-    with one.folder.writing(one.folder.extract) as partial:
-        rows = _stream(one, source, condition, partial, progress)
-        if rows != expected:
-            _recount(one, source, condition, rows, expected)
-    progress.finish(rows)
-    return source, rows
-
-
-def _stream(one: DayOfTable, source: mysql.Source, condition: str, path: Path, progress: Progress) -> int:
-    facts = staging.Facts(source.schema, source.primary_key)
-
-    guard_dates = False
-    while True:
-        try:
-            with closing(stream.stream_day(one.settings.mysql, source, condition, guard_dates)) as batches:
-                return staging.write_extract(path, batches, facts, progress)
-        except ZeroDateError:
-            if guard_dates:
-                raise
-            logger.warning("%s: a date column holds dates that are none, such as 0000-00-00; they become NULL", one)
-            guard_dates = True
-        except LargeBatchError:
-            if source.batch_rows == 1:
-                raise
-            source = replace(source, max_batch_rows=max(1, source.batch_rows // 16))
-
-
-def _recount(one: DayOfTable, source: mysql.Source, condition: str, rows: int, expected: int) -> None:
-    with mysql.connect(one.settings.mysql) as connection:
-        again = mysql.count_day(connection, source, condition)
-    if rows != again:
-        raise SourceError(
-            f"{rows:,} rows arrived and MySQL counts {again:,} ({expected:,} before): the day is being written to, "
-            "or rows were lost on the way; the next run reads it again"
         )
 
 
@@ -172,6 +107,8 @@ def _usable(one: DayOfTable) -> bool:
         return False
     if stamp.run == one.run:
         return True
+    if stamp.boot != staging.name_boot():
+        return False
     is_young = 0 <= time.time() - stamp.extracted_at < REUSE_S
     return is_young and (stamp.query, stamp.rows) == _read_now(one.settings, one.table, one.day)
 
@@ -179,13 +116,12 @@ def _usable(one: DayOfTable) -> bool:
 def _read_now(settings: Settings, table: TableSettings, day: date) -> tuple[str, int]:
     """Return the hash of the query that would read a day now, and how many rows it would read."""
     with mysql.connect(settings.mysql) as connection:
-        source = mysql.describe_table(connection, settings.mysql, table)
-        condition = mysql.day_condition(source, day, settings.lake.timezone)
-        return _hash_query(source), mysql.count_day(connection, source, condition)
+        source = describe_table(connection, settings.mysql, table)
+        return _hash_query(source), count_day(connection, source, day, settings.lake.timezone)
 
 
-def _hash_query(source: mysql.Source) -> str:
-    text = f"{stream.select_day(source, condition='')} {source.schema}"
+def _hash_query(source: Source) -> str:
+    text = f"{source.select(condition='')} {source.schema}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -195,6 +131,7 @@ def decode_day(one: DayOfTable) -> None:
     Raises:
         LuigiJobsError: DecodeError, SchemaError or StagingError, with table and day.
     """
+    memory.spare()
     with _working(one):
         if has_decoded(one) or (not one.folder.extract.exists() and one.published):
             return
@@ -211,9 +148,24 @@ def decode_day(one: DayOfTable) -> None:
 
 
 def _decode(one: DayOfTable, path: Path) -> None:
-    with staging.read_extract(one.folder.extract) as (facts, batches):
+    stamp = one.folder.read_stamp()
+    with files.read_extract(one.folder.extract) as (facts, batches):
         converter = Converter(facts.schema, facts.key, one.table, one.settings.lake.partition_key)
-        staging.write_parquet(path, converter.schema, converter.convert(batches))
+        converter.zero_dates.update(stamp.zero_dates if stamp else {})
+
+        def describe() -> dict[str, str]:
+            counts = {"zero_dates": converter.zero_dates, "undecodable": converter.undecodable}
+            return {f"luigi_jobs.{name}": json.dumps(count, sort_keys=True) for name, count in counts.items()}
+
+        files.write_parquet(path, converter.schema, converter.convert(batches), describe)
+    _warn(one, "values that are no real dates", converter.zero_dates)
+    _warn(one, "values that cannot be decoded", converter.undecodable)
+
+
+def _warn(one: DayOfTable, what: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        columns = ", ".join(f"{count:,} in {name}" for name, count in sorted(counts.items()))
+        logger.warning("%s: %s became NULL: %s", one, what, columns)
 
 
 def load_day(one: DayOfTable) -> None:
@@ -229,7 +181,7 @@ def load_day(one: DayOfTable) -> None:
         check_closed(one.day, one.table.name)
         started = time.monotonic()
         stamp = one.folder.read_stamp()
-        rows = staging.count_parquet(one.folder.decoded)
+        rows = files.count_parquet(one.folder.decoded)
         try:
             size = one.lake.publish(one.folder.decoded, one.table.name, one.day)
         finally:

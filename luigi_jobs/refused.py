@@ -32,15 +32,20 @@ class Refused:
 
     def explain(self, batch: pa.RecordBatch, key: tuple[str, ...], table: str) -> DecodeError:
         """Return the error of the first of them; the columns `key` of the batch name its row."""
-        where = ", ".join(f"{name}={_show(batch.column(name)[self.row].as_py())}" for name in key)
         return DecodeError(
-            f"cannot decode {self.column}: row {where or self.row} holds {_show(self.value)}, which is not "
+            f"cannot decode {self.column}: row {name_row(batch, self.row, key)} holds {show(self.value)}, which is not "
             f"{self.wanted}{self.reason and f' ({self.reason})'}; repair the row, change the rule, or set "
             f"`on_decode_error = null` in [{TABLE_SECTION}{table}]",
             column=self.column,
         )
 
 
-def _show(value: object) -> str:
+def name_row(batch: pa.RecordBatch, row: int, key: tuple[str, ...]) -> str:
+    """Name a row of a batch by its primary key, `id=42`, or by its place where there is no key."""
+    return ", ".join(f"{name}={show(batch.column(name)[row].as_py())}" for name in key) or str(row)
+
+
+def show(value: object) -> str:
+    """Return a value for an error message: printable, on one line, cut after a few characters."""
     text = ascii(value) if isinstance(value, str | bytes) else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...({len(text)} characters)"

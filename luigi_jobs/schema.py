@@ -1,42 +1,54 @@
-"""MySQL column -> SELECT expression and Arrow type. Pure; the schema never comes from values.
+"""Columns, how they are selected and cast. Pure; type_table.py says what each of MySQL's types becomes."""
 
-Each type has one function that returns a `Field`; the table at the end of the file maps type names to functions.
-The expressions are those under which the binary protocol (connectorx) and the text protocol (PyMySQL) carry the
-same values: docs/decisions/0002-one-select-for-both-drivers.md.
-"""
-
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from luigi_jobs.errors import SchemaError
+from luigi_jobs.errors import LargeSliceError, SchemaError
 
-UNSIGNED_BIGINT = pa.decimal128(20, 0)
-MAX_DECIMAL_PRECISION = 38
+_YEAR_ONE = date.min.toordinal() - date(1970, 1, 1).toordinal()
+_UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_INTEGERS = ("tinyint", "smallint", "mediumint", "int", "bigint")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as information_schema describes it: `data_type` is `int`, `column_type` is `int(10) unsigned`."""
+    """A column as information_schema describes it: `data_type` is `int`, `column_type` is `int(10) unsigned`.
+
+    `octets` is the most bytes that text or bytes may have.
+    """
 
     name: str
     data_type: str
     column_type: str
     precision: int | None = None
     scale: int | None = None
+    octets: int | None = None
 
     @property
-    def unsigned(self) -> bool:
-        """Say whether the column is UNSIGNED."""
-        return " unsigned" in self.column_type
+    def is_integer(self) -> bool:
+        """Say whether the column's values are whole numbers that a range can be cut of."""
+        return self.data_type in _INTEGERS and "zerofill" not in self.column_type
 
     @property
     def quoted(self) -> str:
         """Return the name, quoted for MySQL."""
         return quote_name(self.name)
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What is kept from a driver: with `dates` values that are no real dates, and values above `most_bytes` unless 0.
+
+    They come as NULL, and after the columns follow flags that are 1 where this happened.
+    """
+
+    dates: bool = False
+    most_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,16 +58,36 @@ class Field:
     Attributes:
         name: the column's name in MySQL and in the lake.
         expression: what is selected in its place.
-        guarded: the same, with NULL for a value that is no real date; None where no guard is needed.
         wire_type: the Arrow type in which the text protocol's values are collected.
         type: the Arrow type in the lake.
+        is_moment: a date or a time stamp, which may hold a value that is no real date.
+        size: the SQL expression of a value's bytes, where values may be large; else empty.
     """
 
     name: str
     expression: str
     wire_type: pa.DataType
     type: pa.DataType
-    guarded: str | None = None
+    is_moment: bool = False
+    size: str = ""
+
+    @property
+    def is_zero_date(self) -> str:
+        """Return the SQL expression that is 1 for a value that is no real date, else 0."""
+        quoted = quote_name(self.name)
+        return f"({quoted} IS NOT NULL AND ({_real_date(quoted)}) IS NOT TRUE)"
+
+    def select(self, guards: Guards) -> str:
+        """Return what is selected in the column's place."""
+        if guards.dates and self.is_moment:
+            return f"IF({_real_date(quote_name(self.name))}, {self.expression}, NULL)"
+        if guards.most_bytes and self.size:
+            return f"IF({self.size} > {guards.most_bytes}, NULL, {self.expression})"
+        return self.expression
+
+
+def _real_date(quoted: str) -> str:
+    return f"YEAR({quoted})>0 AND DAYOFMONTH({quoted}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({quoted}))"
 
 
 def quote_name(name: str) -> str:
@@ -63,31 +95,32 @@ def quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def plan_fields(columns: Iterable[Column], mariadb: bool) -> list[Field]:
-    """Return one Field for each column, in order.
+def select_list(fields: Sequence[Field], guards: Guards) -> str:
+    """Return the SELECT list: the columns, and after them the flags of the guards, which `take_flags` cuts off."""
+    columns = [f"{field.select(guards)} AS {quote_name(field.name)}" for field in fields]
+    flags = [field.is_zero_date for field in fields if guards.dates and field.is_moment]
+    if guards.most_bytes and (sizes := [field.size for field in fields if field.size]):
+        flags.append(f"IFNULL({' OR '.join(f'{size} > {guards.most_bytes}' for size in sizes)}, 0)")
+    return ", ".join(columns + [f"{flag} AS `flag {number}`" for number, flag in enumerate(flags)])
+
+
+def take_flags(
+    batch: pa.RecordBatch, fields: Sequence[Field], guards: Guards, zero_dates: Counter[str]
+) -> pa.RecordBatch:
+    """Cut the flags off a batch that was selected with guards, and count zero dates by column.
 
     Raises:
-        SchemaError: a column's type has no faithful counterpart in the lake.
+        LargeSliceError: a value was too large.
     """
-    return [_plan_field(column, mariadb) for column in columns]
-
-
-def _plan_field(column: Column, mariadb: bool) -> Field:
-    plan = FIELD_PLANS.get(column.data_type)
-    if plan is None:
-        raise SchemaError(
-            f"column {column.name} has type {column.column_type}, which has no faithful type in the lake: "
-            "select it through a view that casts it, and name the view as `source`",
-            column=column.name,
-        )
-    return plan(column, mariadb)
-
-
-def select_list(fields: Iterable[Field], guard_dates: bool) -> str:
-    """Return the SELECT list; with `guard_dates` values that are no real dates come as NULL."""
-    return ", ".join(
-        f"{(guard_dates and field.guarded) or field.expression} AS {quote_name(field.name)}" for field in fields
-    )
+    count = len(fields)
+    for field in fields if guards.dates else ():
+        if field.is_moment:
+            if flagged := pc.sum(batch.column(count).cast(pa.int64())).as_py():
+                zero_dates[field.name] += flagged
+            count += 1
+    if count < batch.num_columns and pc.sum(batch.column(count).cast(pa.int64())).as_py():
+        raise LargeSliceError(f"values have more than {guards.most_bytes:,} bytes")
+    return batch.select(list(range(len(fields))))
 
 
 def lake_schema(fields: Iterable[Field]) -> pa.Schema:
@@ -95,8 +128,10 @@ def lake_schema(fields: Iterable[Field]) -> pa.Schema:
     return pa.schema([(field.name, field.type) for field in fields])
 
 
-def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def cast_batch(batch: pa.RecordBatch, schema: pa.Schema, zero_dates: Counter[str]) -> pa.RecordBatch:
     """Cast a batch, as a driver delivered it, to `schema`: N rows, the same columns in the same order.
+
+    Days of the year 0, which MySQL holds and no calendar has, become NULL and are counted in `zero_dates`.
 
     Raises:
         SchemaError: a value does not fit its type.
@@ -104,7 +139,11 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     arrays = []
     for array, field in zip(batch.columns, schema, strict=True):
         try:
-            real = _without_year_zero(array) if pa.types.is_temporal(array.type) else array
+            real = (
+                _without_year_zero(array, field.name, zero_dates)
+                if pa.types.is_timestamp(array.type) or pa.types.is_date32(array.type)
+                else array
+            )
             arrays.append(real if real.type == field.type else real.cast(field.type))
         except pa.ArrowException as error:
             raise SchemaError(
@@ -113,120 +152,12 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _without_year_zero(array: pa.Array) -> pa.Array:
-    """Return the array with NULL for days of the year 0, which MySQL holds and no calendar has."""
-    first = pa.scalar(date.min if pa.types.is_date(array.type) else datetime.min, array.type)
-    before = pc.less(array, first)
-    return pc.if_else(before, pa.scalar(None, array.type), array) if pc.any(before).as_py() else array
-
-
-def _plan_integer(bits: int) -> Callable[[Column, bool], Field]:
-    signed = {8: pa.int8(), 16: pa.int16(), 24: pa.int32(), 32: pa.int32(), 64: pa.int64()}
-    unsigned = {8: pa.int16(), 16: pa.int32(), 24: pa.int32(), 32: pa.int64(), 64: UNSIGNED_BIGINT}
-
-    def plan(column: Column, mariadb: bool) -> Field:
-        expression = f"({column.quoted}+0)" if "zerofill" in column.column_type else column.quoted
-        wire_type = pa.uint64() if column.unsigned else pa.int64()
-        return Field(column.name, expression, wire_type, (unsigned if column.unsigned else signed)[bits])
-
-    return plan
-
-
-def _plan_year(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, column.quoted, pa.int64(), pa.int16())
-
-
-def _plan_float(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, f"({column.quoted}*1e0)", pa.float64(), pa.float32())
-
-
-def _plan_double(column: Column, mariadb: bool) -> Field:
-    # Bare, the text protocol prints as many decimals as an expression of a view is declared with.
-    return Field(column.name, f"({column.quoted}*1e0)", pa.float64(), pa.float64())
-
-
-def _plan_decimal(column: Column, mariadb: bool) -> Field:
-    precision, scale = column.precision or 10, column.scale or 0
-    fits = precision <= MAX_DECIMAL_PRECISION
-    lake_type = pa.decimal128(precision, scale) if fits else pa.string()
-    return Field(column.name, f"CAST({column.quoted} AS CHAR)", pa.string(), lake_type)
-
-
-def _plan_bit(column: Column, mariadb: bool) -> Field:
-    bits = column.precision or 1
-    lake_type = pa.bool_() if bits == 1 else UNSIGNED_BIGINT if bits == 64 else pa.int64()
-    return Field(column.name, f"({column.quoted}+0)", pa.uint64(), lake_type)
-
-
-def _guard_date(quoted: str) -> str:
-    real = f"YEAR({quoted})>0 AND DAYOFMONTH({quoted}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({quoted}))"
-    return f"IF({real}, {quoted}, NULL)"
-
-
-def _plan_moment(lake_type: pa.DataType, wire_type: pa.DataType) -> Callable[[Column, bool], Field]:
-    def plan(column: Column, mariadb: bool) -> Field:
-        return Field(column.name, column.quoted, wire_type, lake_type, _guard_date(column.quoted))
-
-    return plan
-
-
-def _plan_text(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, column.quoted, pa.string(), pa.string())
-
-
-def _plan_printed(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, f"CAST({column.quoted} AS CHAR)", pa.string(), pa.string())
-
-
-def _plan_binary(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, column.quoted, pa.binary(), pa.binary())
-
-
-def _plan_vector(column: Column, mariadb: bool) -> Field:
-    return Field(column.name, f"CAST({column.quoted} AS BINARY)", pa.binary(), pa.binary())
-
-
-def _plan_geometry(column: Column, mariadb: bool) -> Field:
-    axis_order = "" if mariadb else ",'axis-order=long-lat'"
-    return Field(column.name, f"ST_AsWKB({column.quoted}{axis_order})", pa.binary(), pa.binary())
-
-
-_MICROSECONDS = pa.timestamp("us")
-
-FIELD_PLANS: dict[str, Callable[[Column, bool], Field]] = {
-    "tinyint": _plan_integer(8),
-    "smallint": _plan_integer(16),
-    "mediumint": _plan_integer(24),
-    "int": _plan_integer(32),
-    "bigint": _plan_integer(64),
-    "year": _plan_year,
-    "float": _plan_float,
-    "double": _plan_double,
-    "decimal": _plan_decimal,
-    "bit": _plan_bit,
-    "date": _plan_moment(pa.date32(), pa.date32()),
-    "datetime": _plan_moment(_MICROSECONDS, _MICROSECONDS),
-    "timestamp": _plan_moment(pa.timestamp("us", "UTC"), _MICROSECONDS),
-    "time": _plan_printed,
-    "json": _plan_printed,
-    **dict.fromkeys(
-        ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "uuid", "inet4", "inet6"),
-        _plan_text,
-    ),
-    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _plan_binary),
-    "vector": _plan_vector,
-    **dict.fromkeys(
-        (
-            "geometry",
-            "point",
-            "linestring",
-            "polygon",
-            "multipoint",
-            "multilinestring",
-            "multipolygon",
-            "geometrycollection",
-            "geomcollection",
-        ),
-        _plan_geometry,
-    ),
-}
+def _without_year_zero(array: pa.Array, name: str, zero_dates: Counter[str]) -> pa.Array:
+    per_day = 1 if pa.types.is_date32(array.type) else 86400 * _UNITS_PER_SECOND[array.type.unit]
+    least = pc.min(array)
+    if not least.is_valid or least.value >= _YEAR_ONE * per_day:
+        return array
+    first = date.min if pa.types.is_date32(array.type) else datetime.min
+    before = pc.less(array, pa.scalar(first, array.type))
+    zero_dates[name] += pc.sum(before).as_py()
+    return pc.if_else(before, pa.scalar(None, array.type), array)

@@ -59,17 +59,30 @@ class DateRule:
 
 
 @dataclass(frozen=True)
+class TypeRule:
+    """`column: type`; the column has this type in the lake, whatever MySQL's is."""
+
+    column: str
+    type: str
+
+
+@dataclass(frozen=True)
 class TableSettings:
-    """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL, `on_decode_error` fail or null."""
+    """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL."""
 
     name: str
     source: str
     date_column: str
     since: date
+    types: tuple[TypeRule, ...]
     decode: tuple[DecodeRule, ...]
+    on_decode_error: str
+    dates: tuple[DateRule, ...]
+    zero_dates: str
     transform: str
-    on_decode_error: str = "fail"
-    dates: tuple[DateRule, ...] = ()
+    schema_changes: str
+    connections: int
+    slice_mb: int
 
 
 @dataclass(frozen=True)

@@ -12,55 +12,37 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from luigi_jobs.errors import ConfigError, StagingError
 from luigi_jobs.layout import day_folder, parse_day
 
 EXTRACT = "extract.arrow"
 DECODED = "decoded.parquet"
-ROW_GROUP_BYTES = 64 * 1024 * 1024
-COMPRESSION_LEVEL = 1
 _STAMP = "made_by.json"
 _PARTIAL = ".partial"
-_SCHEMA, _KEY = b"luigi_jobs.schema", b"luigi_jobs.key"
 _LOCK_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a day's files were made by: hashes of settings and of query and schema, the run, rows, when, how long."""
+    """What a day's files were made by: hashes of settings and of query and schema, the run, rows, when, how long.
+
+    `boot` names the system's uptime: what was staged before it is not used again, so that nothing has to be flushed.
+    """
 
     settings: str
     query: str
     run: str
+    boot: str
     rows: int
+    zero_dates: dict[str, int]
     extracted_at: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What an extract says of its rows: the table's schema, which the wire types are cast to, and its primary key."""
-
-    schema: pa.Schema
-    key: tuple[str, ...]
-
-    def to_metadata(self) -> dict[bytes, bytes]:
-        """Return the facts as the metadata of an Arrow schema."""
-        return {_SCHEMA: self.schema.serialize().to_pybytes(), _KEY: json.dumps(self.key).encode()}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "Facts":
-        """Read the facts back."""
-        return cls(pa.ipc.read_schema(pa.py_buffer(metadata[_SCHEMA])), tuple(json.loads(metadata[_KEY])))
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,7 @@ class DayFolder:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
-        """Give a partial file to write; it takes its own name, flushed to the disk, only when the block ends well.
+        """Give a partial file to write; it takes its own name only when the block ends well.
 
         Raises:
             StagingError: the disk refused or is full; the partial file is gone.
@@ -101,12 +83,10 @@ class DayFolder:
         partial = path.with_name(path.name + _PARTIAL)
         try:
             yield partial
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             room = f"{shutil.disk_usage(self.path).free:,} bytes are free there" if self.path.exists() else "it is gone"
+            partial.unlink(missing_ok=True)
             raise StagingError(f"cannot write {path}: {error.strerror or error}; {room}") from error
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -184,6 +164,14 @@ def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[
         raise StagingError(f"cannot sweep {root}: {error.strerror}; check [lake] staging_dir") from error
 
 
+def name_boot() -> str:
+    """Return a name for the time since the machine was started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux: nothing staged is used again by another run
+        return str(time.time())
+
+
 def check_room(staging_dir: str, needed_bytes: int) -> None:
     """Raise StagingError when the disk below `staging_dir` has less than `needed_bytes` free."""
     free = shutil.disk_usage(staging_dir).free
@@ -192,80 +180,6 @@ def check_room(staging_dir: str, needed_bytes: int) -> None:
             f"{staging_dir} has {free:,} bytes free and the day needs about {needed_bytes:,}: "
             "make room, or name another [lake] staging_dir"
         )
-
-
-def write_extract(path: Path, batches: Iterable[pa.RecordBatch], facts: Facts, progress: Callable[[int], None]) -> int:
-    """Write batches as they come to an Arrow IPC file and return the number of rows; the first gives the wire types."""
-    rows = 0
-    writer = None
-    try:
-        for batch in batches:
-            if writer is None:
-                writer = pa.ipc.new_file(str(path), batch.schema.with_metadata(facts.to_metadata()))
-            writer.write_batch(batch)
-            rows += batch.num_rows
-            progress(rows)
-    finally:
-        if writer is not None:
-            writer.close()
-    return rows
-
-
-@contextmanager
-def read_extract(path: Path) -> Iterator[tuple[Facts, Iterator[pa.RecordBatch]]]:
-    """Open an extract, memory-mapped: its facts and its batches, in order.
-
-    Raises:
-        StagingError: the file is not whole.
-    """
-    with pa.memory_map(str(path)) as source:
-        try:
-            reader = pa.ipc.open_file(source)
-        except pa.ArrowInvalid as error:
-            raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
-        facts = Facts.from_metadata(reader.schema.metadata or {})
-        yield facts, (reader.get_batch(index) for index in range(reader.num_record_batches))
-
-
-def write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write batches to a Parquet file in row groups of about ROW_GROUP_BYTES, and count its rows again in its footer.
-
-    Raises:
-        StagingError: the file does not hold what was written: after a full disk the writer closes without a word.
-    """
-    rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=COMPRESSION_LEVEL) as writer:
-        for table in _row_groups(schema, batches):
-            writer.write_table(table, row_group_size=table.num_rows)
-            rows += table.num_rows
-    if rows != (counted := count_parquet(path)):
-        raise StagingError(f"{path} holds {counted:,} rows after {rows:,} were written; run again")
-
-
-def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    group: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        if batch.num_rows:
-            group.append(batch)
-            size += batch.nbytes
-        if size >= ROW_GROUP_BYTES:
-            yield pa.Table.from_batches(group, schema)
-            group, size = [], 0
-    if group:
-        yield pa.Table.from_batches(group, schema)
-
-
-def count_parquet(path: Path) -> int:
-    """Return the number of rows in a Parquet file's footer.
-
-    Raises:
-        StagingError: the file has no whole footer.
-    """
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except pa.ArrowException as error:
-        raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
 
 
 def make_root(root: Path) -> None:

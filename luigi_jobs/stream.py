@@ -1,4 +1,4 @@
-"""The rows of a day, in record batches, by either driver; both deliver the same columns.
+"""The rows of a query, in record batches, by either driver; both deliver the same columns.
 
 connectorx (Rust, binary protocol, Arrow) is the fast one, PyMySQL the second opinion: `[mysql] driver`.
 """
@@ -9,48 +9,85 @@ import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 import pymysql
 import pymysql.cursors
 
-from luigi_jobs.errors import LargeBatchError, LostConnectionError, SchemaError, SourceError, ZeroDateError
-from luigi_jobs.mysql import LOST, Source, connect, first_line, session_statements
-from luigi_jobs.schema import quote_name, select_list
+from luigi_jobs.errors import LargeSliceError, LostConnectionError, SchemaError, SourceError, ZeroDateError
+from luigi_jobs.mysql import LOST, connect, first_line, session_statements
+from luigi_jobs.schema import Guards
 from luigi_jobs.settings import MySQLSettings
+from luigi_jobs.source import NO_GUARDS, Source
 
 logger = logging.getLogger("luigi-interface")
 
-
-def select_day(source: Source, condition: str, guard_dates: bool = False) -> str:
-    """Return the SELECT that reads a day, the same for both drivers."""
-    columns = select_list(source.fields, guard_dates)
-    return f"SELECT {columns} FROM {quote_name(source.settings.source)} WHERE {condition}"
+BATCH_BYTES = 4 * 1024 * 1024
+MAX_BATCH_ROWS = 65536
+MAX_PYMYSQL_ROWS = 8192  # a row of Python objects takes several times the room of its values
 
 
-def stream_day(
-    mysql: MySQLSettings, source: Source, condition: str, guard_dates: bool
-) -> Generator[pa.RecordBatch, None, None]:
-    """Yield a day's rows in record batches, as the driver of the settings delivers them; at least one, maybe empty.
+@dataclass(frozen=True)
+class Query:
+    """Which rows are read, and how.
+
+    Attributes:
+        condition: the WHERE clause.
+        index: the index to use; empty leaves it to the optimizer.
+        guards: what is kept from the driver.
+        batch_rows: rows of a batch.
+        marker: stands in the query's text, so that it can be found on the server and killed.
+    """
+
+    condition: str
+    index: str = ""
+    guards: Guards = NO_GUARDS
+    batch_rows: int = MAX_BATCH_ROWS
+    marker: str = ""
+
+
+def stream_rows(mysql: MySQLSettings, source: Source, query: Query) -> Generator[pa.RecordBatch, None, None]:
+    """Yield the rows of a query in record batches, as the driver of the settings delivers them: one at least.
 
     Close the generator when it is not read to its end.
 
     Raises:
         SourceError: MySQL refused the query.
         LostConnectionError: the connection was lost before the last row.
-        ZeroDateError: without `guard_dates`, a date column holds a value that is no real date.
-        LargeBatchError: a batch of `source.batch_rows` rows is more than 2 GiB.
+        ZeroDateError: without guards, a date column holds a value that is no real date.
+        LargeSliceError: connectorx found that a batch is more than 2 GiB.
     """
-    stream = _stream_connectorx if mysql.driver == "connectorx" else _stream_pymysql
-    return stream(mysql, source, select_day(source, condition, guard_dates))
+    text = source.select(query.condition, query.index, query.guards)
+    if query.marker:
+        text = f"SELECT /* {query.marker} */{text.removeprefix('SELECT')}"
+    if mysql.driver == "connectorx":
+        yield from _stream_connectorx(mysql, source, text, query.batch_rows)
+    else:
+        yield from _stream_pymysql(mysql, source, text, query)
 
 
-def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Generator[pa.RecordBatch, None, None]:
-    schema = pa.schema([(field.name, field.wire_type) for field in source.fields])
-    with connect(mysql) as connection, _reading(connection, query) as cursor:
-        while True:
-            rows = cursor.fetchmany(source.batch_rows)
+def load_driver(mysql: MySQLSettings) -> Any:
+    """Import connectorx, where the settings name it: a tenth of a second, and RUST_BACKTRACE must be set before."""
+    os.environ.setdefault("RUST_BACKTRACE", "0")
+    if mysql.driver == "pymysql":
+        return pymysql
+    import connectorx  # noqa: PLC0415
+
+    return connectorx
+
+
+def _stream_pymysql(
+    mysql: MySQLSettings, source: Source, text: str, query: Query
+) -> Generator[pa.RecordBatch, None, None]:
+    with connect(mysql) as connection, _reading(connection, text) as cursor:
+        flags = [(name, pa.int64()) for name, *_ in cursor.description[len(source.fields) :]]
+        schema = pa.schema([*((field.name, field.wire_type) for field in source.fields), *flags])
+        ended = False
+        while not ended:
+            rows, ended = _take_rows(cursor, min(query.batch_rows, MAX_PYMYSQL_ROWS))
             columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
             try:
                 arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
@@ -58,8 +95,19 @@ def _stream_pymysql(mysql: MySQLSettings, source: Source, query: str) -> Generat
                 # PyMySQL returns the text of a date that is none: https://pymysql.readthedocs.io/en/latest/
                 raise ZeroDateError(f"{source.settings.name}: a date column holds no real date: {error}") from error
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-            if len(rows) < source.batch_rows:
-                return
+
+
+def _take_rows(cursor: pymysql.cursors.SSCursor, most: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """Read up to `most` rows, or BATCH_BYTES of text and bytes; say whether they were the last."""
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    while len(rows) < most and size < BATCH_BYTES:
+        row = cursor.fetchone()
+        if row is None:
+            return rows, True
+        rows.append(row)
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+    return rows, False
 
 
 @contextmanager
@@ -74,37 +122,36 @@ def _reading(connection: pymysql.Connection, query: str) -> Iterator[pymysql.cur
         result.unbuffered_active = False  # or PyMySQL would read the rest of the day first
 
 
-def _stream_connectorx(mysql: MySQLSettings, source: Source, query: str) -> Generator[pa.RecordBatch, None, None]:
-    os.environ.setdefault("RUST_BACKTRACE", "0")
-    import connectorx  # noqa: PLC0415  # RUST_BACKTRACE must be set before
-
-    with _rust_stderr_dropped():
-        try:
-            reader = connectorx.read_sql(
-                _connectorx_url(mysql, source),
-                query,
-                return_type="arrow_stream",
-                batch_size=source.batch_rows,
-                pre_execution_query=session_statements(mysql, source.mariadb),
-            )
-            empty = True
-            for batch in reader:
-                empty = False
-                yield batch
-            if empty:
-                yield pa.RecordBatch.from_pylist([], reader.schema)
-        except BaseException as error:
-            # Rust panics arrive as a BaseException of a module that cannot be imported.
-            if not isinstance(error, RuntimeError) and type(error).__module__ != "pyo3_runtime":
-                raise
-            raise _explain_connectorx(error, mysql, source) from None
+def _stream_connectorx(
+    mysql: MySQLSettings, source: Source, text: str, batch_rows: int
+) -> Generator[pa.RecordBatch, None, None]:
+    connectorx = load_driver(mysql)
+    try:
+        reader = connectorx.read_sql(
+            _connectorx_url(mysql, source),
+            text,
+            return_type="arrow_stream",
+            batch_size=batch_rows,
+            pre_execution_query=session_statements(mysql, source.mariadb),
+        )
+        empty = True
+        for batch in reader:
+            empty = False
+            yield batch
+        if empty:
+            yield pa.RecordBatch.from_pylist([], reader.schema)
+    except BaseException as error:
+        # Rust panics arrive as a BaseException of a module that cannot be imported.
+        if not isinstance(error, RuntimeError) and type(error).__module__ != "pyo3_runtime":
+            raise
+        raise _explain_connectorx(error, mysql, source) from None
 
 
 def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Source) -> SourceError | SchemaError:
     if "chrono::naive" in str(error):
         return ZeroDateError(f"{source.settings.name}: a date column holds a value that is no real date")
     if "offset overflow" in str(error):
-        return LargeBatchError(f"{source.settings.name}: {source.batch_rows} rows in a batch are more than 2 GiB")
+        return LargeSliceError(f"{source.settings.name}: a batch of rows is more than 2 GiB")
     if "not implemented" in str(error):
         return SchemaError(
             f"connectorx cannot read {source.settings.source}: {first_line(error, mysql)}; cast the column in a view, "
@@ -135,8 +182,11 @@ def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:
 
 
 @contextmanager
-def _rust_stderr_dropped() -> Iterator[None]:
-    """Drop what Rust prints of a panic, column values among it, while the process's own log lines go through."""
+def rust_stderr_dropped() -> Iterator[None]:
+    """Drop what Rust prints of a panic, column values among it, while the process's own log lines go through.
+
+    Standard error is the process's: enter this once around all that is streamed, by however many threads.
+    """
     sink, visible = os.open(os.devnull, os.O_WRONLY), os.fdopen(os.dup(2), "w", buffering=1)
     handlers = [
         handler

@@ -6,15 +6,23 @@ Backfill -> RangeDaily -> LoadDay -> DecodeDay -> ExtractDay
 import datetime
 from collections.abc import Iterable
 from functools import cached_property
+from types import ModuleType
 
 import luigi
 from luigi.tools.range import RangeDaily
 
-from luigi_jobs import gaps, pipeline, process
+from luigi_jobs import gaps, process
 from luigi_jobs.config import load_settings
 from luigi_jobs.day_of_table import check_closed, forget_listings, open_day
 from luigi_jobs.days import utc_today
 from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError
+
+
+def _pipeline() -> ModuleType:
+    """Import the steps of a day: pyarrow takes a third of a second, which a run with nothing to do is spared."""
+    from luigi_jobs import pipeline  # noqa: PLC0415
+
+    return pipeline
 
 
 class ExtractDay(luigi.Task):
@@ -35,12 +43,12 @@ class ExtractDay(luigi.Task):
     def complete(self) -> bool:
         """Say whether the extract, or what was made of it, stands."""
         one = open_day(self.table, self.date)
-        return pipeline.has_extract(one) or one.published
+        return _pipeline().has_extract(one) or one.published
 
     def run(self) -> None:
         """Extract the day."""
         one = open_day(self.table, self.date)
-        pipeline.extract_day(one, self.set_status_message, self.set_progress_percentage)
+        _pipeline().extract_day(one, self.set_status_message, self.set_progress_percentage)
 
 
 class DecodeDay(luigi.Task):
@@ -65,11 +73,11 @@ class DecodeDay(luigi.Task):
     def complete(self) -> bool:
         """Say whether the decoded day, or the published one, stands."""
         one = open_day(self.table, self.date)
-        return pipeline.has_decoded(one) or one.published
+        return _pipeline().has_decoded(one) or one.published
 
     def run(self) -> None:
         """Decode the day."""
-        pipeline.decode_day(open_day(self.table, self.date))
+        _pipeline().decode_day(open_day(self.table, self.date))
 
 
 class LoadDay(luigi.Task):
@@ -98,7 +106,7 @@ class LoadDay(luigi.Task):
 
     def run(self) -> None:
         """Publish the day."""
-        pipeline.load_day(open_day(self.table, self.date))
+        _pipeline().load_day(open_day(self.table, self.date))
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[datetime.date]) -> list[datetime.date]:
@@ -132,7 +140,7 @@ class Backfill(luigi.WrapperTask):
         What every day would fail with is found out here, once.
         """
         gaps.report_at_exit(self.window)
-        pipeline.check_table(self.table)
+        _pipeline().check_table(self.table)
         days = RangeDaily(
             of=LoadDay,
             of_params={"table": self.table},

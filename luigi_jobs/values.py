@@ -8,10 +8,14 @@ from datetime import UTC, date, datetime, tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from luigi_jobs.settings import DateRule, DecodeRule
+from luigi_jobs.settings import DateRule, DecodeRule, TypeRule
 
 FIRST_MYSQL_DAY = date(1000, 1, 1)  # https://dev.mysql.com/doc/refman/8.4/en/datetime.html
 DECODERS = ("base64", "base64url", "hex", "gzip", "zlib", "url", "utf8", "json")
+TYPES = (
+    *("boolean", "int8", "int16", "int32", "int64", "float", "double"),
+    *("string", "binary", "date", "timestamp", "timestamp_utc"),
+)
 # Not %c, %x and %X, which are the locale's, nor %Z, which strptime reads and does not heed.
 DATE_DIRECTIVES = set("aAbBdfGHIjmMpSuUVwWyYz%")
 _PROBE = datetime(2024, 12, 30, 22, 59, 58, 987654, UTC)
@@ -164,3 +168,23 @@ def parse_transform(text: str) -> str:
     if text and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
         raise ValueError("must be package.module:function")
     return text
+
+
+def parse_types(text: str) -> tuple[TypeRule, ...]:
+    """Read types rules, one a line."""
+    rules: list[TypeRule] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        column, colon, name = (part.strip() for part in line.rpartition(":"))
+        if not colon or not column:
+            raise ValueError(f"{line!r} is not `column: type`")
+        if column in [rule.column for rule in rules]:
+            raise ValueError(f"column {column!r} stands in two rules")
+        if name not in TYPES and not _is_decimal(name):
+            raise ValueError(f"no type {name!r}; known are {', '.join(TYPES)} and decimal(p,s) with p up to 38")
+        rules.append(TypeRule(column, name))
+    return tuple(rules)
+
+
+def _is_decimal(name: str) -> bool:
+    match = re.fullmatch(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)", name, re.ASCII)
+    return match is not None and 1 <= int(match[1]) <= 38 and int(match[2]) <= int(match[1])

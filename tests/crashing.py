@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import luigi_jobs  # noqa: F401  # registers the tasks
-from luigi_jobs import stream
-from luigi_jobs.convert import Converter
+from luigi_jobs import files, reader
 from luigi_jobs.lake import S3Lake
 
 POINT = os.environ.get("CRASH_AT", "")
@@ -54,9 +53,9 @@ def crash_before_request(operation: str) -> None:
 
 
 if POINT == "extract":
-    stream.stream_day = crash_after_first(stream.stream_day)
+    reader.stream_rows = crash_after_first(reader.stream_rows)
 elif POINT == "decode":
-    Converter.convert = crash_after_first(Converter.convert)  # type: ignore[method-assign]
+    files.row_groups = crash_after_first(files.row_groups)
 elif POINT == "published":
     S3Lake.publish = crash_after(S3Lake.publish)  # type: ignore[method-assign]
 elif POINT:

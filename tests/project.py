@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from luigi.configuration.cfg_parser import LuigiConfigParser
 
 from luigi_jobs import config, lake
-from luigi_jobs.settings import Settings
+from luigi_jobs.settings import Settings, TableSettings
 
 ROOT = Path(__file__).parent.parent
 COMMAND_TIMEOUT_S = 120
@@ -187,6 +187,14 @@ class Project:
     def staged(self) -> list[str]:
         """Every file that is left in staging."""
         return sorted(str(path.relative_to(self.staging)) for path in self.staging.rglob("*") if path.is_file())
+
+
+def table_settings(**values: Any) -> TableSettings:
+    """Settings of a table without a luigi.cfg; what is not given is the default."""
+    parsers = config._TABLE_KEYS.items()
+    defaults = {name: key.parse(key.default) for name, key in parsers if key.default is not None}
+    required = {"name": "reports", "source": "reports", "date_column": "date_start", "since": date(2021, 1, 1)}
+    return TableSettings(**(defaults | required | values))
 
 
 def report_values(day: date, number: int) -> tuple[date, int | None, str, str | None]:

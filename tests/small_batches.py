@@ -1,7 +1,7 @@
 """luigi_jobs with batches of a few rows, and progress every second: `luigi --module small_batches …`."""
 
 import luigi_jobs  # noqa: F401  # registers the tasks
-from luigi_jobs import mysql, progress
+from luigi_jobs import progress, reader
 
-mysql.UNKNOWN_ROW_BYTES = mysql.BATCH_BYTES // 4
+reader.MAX_BATCH_ROWS = 4
 progress.LOG_EVERY_S = 1.0

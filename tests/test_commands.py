@@ -313,7 +313,7 @@ def test_a_backfill_costs_the_documented_requests(project: Project) -> None:
     assert project.luigi("Backfill", "--table", "reports", module="counting").returncode == 0
 
     sent = Counter((project.folder / "requests").read_text().split())
-    assert sent == {"ListObjectsV2": 5, "PutObject": 2, "HeadObject": 2 * 6}
+    assert sent == {"ListObjectsV2": 5, "PutObject": 2, "HeadObject": 2 * 6, "GetObject": 1}
 
 
 def test_luigid_that_is_gone_ends_the_run_with_its_code_and_the_way_out(reports: Project) -> None:

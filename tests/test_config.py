@@ -6,10 +6,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from luigi.configuration.cfg_parser import LuigiConfigParser
+from project import table_settings
 
 from luigi_jobs.config import LUIGI_DEFAULTS, parse_settings, set_luigi_defaults
 from luigi_jobs.errors import ConfigError
-from luigi_jobs.settings import DateRule, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings
+from luigi_jobs.settings import DateRule, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings, TypeRule
 
 ROOT = Path(__file__).parent.parent
 GOOD = {
@@ -45,7 +46,7 @@ def test_settings_of_few_keys_have_the_documented_defaults() -> None:
     assert parse(GOOD) == Settings(
         mysql=MySQLSettings("db", 3306, "reader", PASSWORD, "shop", "PREFERRED", "", "connectorx", 10, 600, 0),
         lake=LakeSettings("s3://bucket/lake/", "bucket", "lake/", "date", "/var/tmp/x", UTC, 0.0),
-        tables={"reports": TableSettings("reports", "reports", "date_start", date(2021, 1, 1), (), "")},
+        tables={"reports": table_settings()},
     )
 
 
@@ -62,6 +63,11 @@ def test_settings_of_every_key() -> None:
                 "on_decode_error": "null",
                 "dates": "\nat: %d/%m/%Y %H:%M\n  decoded:%%Y-%%m-%%d\n",
                 "transform": "shop.reports:tidy",
+                "types": "\na:b: boolean\nprice : decimal(12, 4)",
+                "zero_dates": "error",
+                "schema_changes": "accept",
+                "connections": "4",
+                "slice_mb": "32",
             },
         }
     )
@@ -70,14 +76,19 @@ def test_settings_of_every_key() -> None:
     assert settings.lake.timezone == ZoneInfo("Europe/Berlin")
     assert (settings.lake.prefix, settings.lake.partition_key, settings.lake.settle_hours) == ("", "ds", 1.5)
     assert settings.table("r") == TableSettings(
-        "r",
-        "order",
-        "at",
-        date(2021, 1, 1),
-        (DecodeRule("encoded", "decoded", ("base64", "utf8")), DecodeRule("raw", "raw", ("hex",))),
-        "shop.reports:tidy",
-        "null",
-        (DateRule("at", "%d/%m/%Y %H:%M"), DateRule("decoded", "%Y-%m-%d")),
+        name="r",
+        source="order",
+        date_column="at",
+        since=date(2021, 1, 1),
+        types=(TypeRule("a:b", "boolean"), TypeRule("price", "decimal(12, 4)")),
+        decode=(DecodeRule("encoded", "decoded", ("base64", "utf8")), DecodeRule("raw", "raw", ("hex",))),
+        on_decode_error="null",
+        dates=(DateRule("at", "%d/%m/%Y %H:%M"), DateRule("decoded", "%Y-%m-%d")),
+        zero_dates="error",
+        transform="shop.reports:tidy",
+        schema_changes="accept",
+        connections=4,
+        slice_mb=32,
     )
 
 

@@ -4,19 +4,19 @@ from datetime import date
 
 import pyarrow as pa
 import pytest
+from project import table_settings
 
 from luigi_jobs import decoders
 from luigi_jobs.convert import Converter
 from luigi_jobs.errors import ConfigError, DecodeError, SchemaError
-from luigi_jobs.settings import DateRule, DecodeRule, TableSettings
+from luigi_jobs.settings import DateRule, DecodeRule
 
 SOURCE = pa.schema([("id", pa.int64()), ("encoded", pa.string()), ("raw", pa.binary())])
 RULES = (DecodeRule("encoded", "decoded", ("base64", "utf8")),)
 
 
 def convert_by(source: pa.Schema = SOURCE, **keys: object) -> Converter:
-    table = TableSettings("reports", "reports", "day", date(2021, 1, 1), keys.pop("decode", ()), "", **keys)
-    return Converter(source, ("id",), table, "date")
+    return Converter(source, ("id",), table_settings(**keys), "date")
 
 
 def rows(*encoded: str | None, raw: bytes | None = None) -> pa.RecordBatch:

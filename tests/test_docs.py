@@ -4,6 +4,7 @@ import configparser
 import re
 from pathlib import Path
 
+import _type_table
 import pytest
 
 from luigi_jobs import config, values
@@ -43,3 +44,15 @@ def test_readme_names_files_that_are_there() -> None:
 
 def test_readme_names_the_decoders() -> None:
     assert all(f"`{decoder}`" in README for decoder in values.DECODERS)
+
+
+def test_readme_has_the_table_of_types_that_the_code_has() -> None:
+    written = README.split(_type_table.BEGIN)[1].split(_type_table.END)[0]
+
+    assert written == _type_table.render(), "run scripts/type_table"
+
+
+def test_readme_names_the_types_of_the_rules() -> None:
+    described = README.split("| `types` |")[1].split("\n")[0]
+
+    assert all(f"`{name}`" in described or name in ("int16", "int32") for name in values.TYPES)

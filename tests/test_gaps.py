@@ -9,16 +9,15 @@ from typing import Any
 import luigi
 import pytest
 from luigi.tools.range import RangeDaily
-from project import Project, count_requests, days_ago, last_days, today
+from project import Project, count_requests, days_ago, last_days, table_settings, today
 
 from luigi_jobs import Backfill, BackfillAll, LoadDay, gaps
 from luigi_jobs.errors import ConfigError
 from luigi_jobs.gaps import Window, plan_window
 from luigi_jobs.lake import S3Lake, open_lake
-from luigi_jobs.settings import TableSettings
 
 TEN_YEARS = 3653
-TABLE = TableSettings("reports", "reports", "d", date(2021, 1, 1), (), "")
+TABLE = table_settings(since=date(2021, 1, 1))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ from project import Project, count_requests
 
 from luigi_jobs.days import each_day
 from luigi_jobs.errors import ConfigError, LakeError
-from luigi_jobs.lake import PART_BYTES, Lake, LocalLake, S3Lake, open_lake
+from luigi_jobs.lake import LocalLake, S3Lake, open_lake
+from luigi_jobs.s3_lake import PART_BYTES
+from luigi_jobs.stored_days import Lake
 
 DAY = date(2021, 1, 31)
 

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
@@ -9,23 +10,21 @@ import pyarrow as pa
 import pytest
 
 from luigi_jobs.errors import ConfigError, StagingError
-from luigi_jobs.staging import (
-    DayFolder,
-    Facts,
-    Stamp,
-    check_room,
-    count_parquet,
-    open_day,
-    read_extract,
-    sweep,
-    write_extract,
-    write_parquet,
-)
+from luigi_jobs.files import ExtractWriter, Facts, count_parquet, read_extract, write_parquet
+from luigi_jobs.row_groups import row_groups
+from luigi_jobs.staging import DayFolder, Stamp, check_room, open_day, sweep
 
 DAY = date(2021, 1, 31)
-STAMP = Stamp("settings", "query", "run", 3, 1.6e9, 1.5)
+STAMP = Stamp("settings", "query", "run", "boot", 3, {"seen": 1}, 1.6e9, 1.5)
 BATCH = pa.record_batch({"id": [1, 2, 3]})
 FACTS = Facts(pa.schema([("id", pa.int32())]), ("id",))
+
+
+def write_extract(path: Path, batches: Iterable[pa.RecordBatch], facts: Facts = FACTS) -> int:
+    with ExtractWriter(path, facts, lambda rows: None) as writer:
+        for batch in batches:
+            writer.write(batch)
+    return writer.rows
 
 
 @pytest.fixture
@@ -84,9 +83,9 @@ def test_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
         batches = [pa.record_batch([pa.array([os.urandom(1 << 18)])], schema=schema) for _ in range(8)]
         with folder.locked():
             with pytest.raises(StagingError, match="cannot write"), folder.writing(folder.extract) as partial:
-                write_extract(partial, batches, Facts(schema, ()), print)
+                write_extract(partial, batches, Facts(schema, ()))
             with pytest.raises(StagingError), folder.writing(folder.decoded) as partial:
-                write_parquet(partial, schema, batches)
+                write_parquet(partial, schema, batches, dict)
             assert list(folder.path.iterdir()) == []
         with pytest.raises(StagingError, match=r"has [\d,]+ bytes free and the day needs about 2,000,000"):
             check_room(str(disk), 2_000_000)
@@ -105,51 +104,102 @@ def test_stamp_comes_back_as_it_was_written(folder: DayFolder) -> None:
 
 def test_extract_keeps_wire_types_rows_and_facts(folder: DayFolder) -> None:
     seen: list[int] = []
-    with folder.locked(), folder.writing(folder.extract) as partial:
-        assert write_extract(partial, [BATCH, BATCH.slice(0, 1)], FACTS, seen.append) == 4
+    with (
+        folder.locked(),
+        folder.writing(folder.extract) as partial,
+        ExtractWriter(partial, FACTS, seen.append) as writer,
+    ):
+        writer.write(BATCH)
+        writer.write(BATCH.slice(0, 1))
 
     with read_extract(folder.extract) as (facts, batches):
         rows = pa.Table.from_batches(batches)
 
     assert seen == [3, 4]
+    assert writer.rows == 4
     assert facts == FACTS
     assert rows.schema.field("id").type == pa.int64()
     assert rows["id"].to_pylist() == [1, 2, 3, 1]
 
 
-def test_extract_without_a_footer_is_refused(folder: DayFolder) -> None:
-    with folder.locked(), folder.writing(folder.extract) as partial:
-        write_extract(partial, [BATCH], FACTS, print)
-    folder.extract.write_bytes(folder.extract.read_bytes()[:-20])
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_extract_takes_back_what_followed_the_mark(tmp_path: Path, kept: int) -> None:
+    other = pa.record_batch({"id": pa.array([7], pa.int64())})
+    with ExtractWriter(tmp_path / "extract", FACTS, lambda rows: None) as writer:
+        for _ in range(kept):
+            writer.write(BATCH)
+        writer.mark()
+        for _ in range(2):
+            writer.write(BATCH)
+            writer.roll_back()
+        writer.write(other)
 
-    with pytest.raises(StagingError, match="is not whole"), read_extract(folder.extract):
-        pass
+    with read_extract(tmp_path / "extract") as (_, batches):
+        assert pa.Table.from_batches(batches)["id"].to_pylist() == [1, 2, 3] * kept + [7]
+    assert writer.rows == 3 * kept + 1
+
+
+def test_extract_casts_batches_to_the_types_of_the_first(tmp_path: Path) -> None:
+    moment = pa.array([0], pa.timestamp("us"))
+    write_extract(
+        tmp_path / "extract",
+        [pa.record_batch({"t": moment}), pa.record_batch({"t": moment.cast(pa.timestamp("us", "UTC"))})],
+    )
+
+    with read_extract(tmp_path / "extract") as (_, batches):
+        assert [batch.schema.field("t").type for batch in batches] == [pa.timestamp("us")] * 2
+
+
+@pytest.mark.parametrize("cut", [4, 20, 200])
+def test_extract_that_is_cut_off_is_refused(folder: DayFolder, cut: int) -> None:
+    with folder.locked(), folder.writing(folder.extract) as partial:
+        write_extract(partial, [BATCH])
+    folder.extract.write_bytes(folder.extract.read_bytes()[:-cut])
+
+    with pytest.raises(StagingError, match="is not whole"), read_extract(folder.extract) as (_, batches):
+        list(batches)
 
 
 @pytest.mark.parametrize("counts", [[], [0], [3], [3, 0, 2]])
 def test_parquet_has_every_row_and_the_schema(tmp_path: Path, counts: list[int]) -> None:
     path = tmp_path / "day.parquet"
 
-    write_parquet(path, BATCH.schema, [BATCH.slice(0, count) for count in counts])
+    write_parquet(path, BATCH.schema, [BATCH.slice(0, count) for count in counts], lambda: {"luigi_jobs.rows": "x"})
 
     assert count_parquet(path) == sum(counts)
     assert pa.parquet.read_schema(path).equals(BATCH.schema)
+    assert pa.parquet.read_metadata(path).metadata[b"luigi_jobs.rows"] == b"x"
 
 
-def test_parquet_of_the_same_rows_is_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_parquet(tmp_path / name, BATCH.schema, [BATCH, BATCH])
+def test_parquet_of_the_same_rows_is_the_same_bytes_however_they_were_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luigi_jobs.files.ROW_GROUP_BYTES", 10_000)
+    texts = [None if number % 7 == 0 else "x" * (number % 50) for number in range(5000)]
+    rows = pa.record_batch({"id": pa.array(range(5000)), "body": pa.array(texts), "flag": [True, None] * 2500})
+    for size in (5000, 1024, 37):
+        batches = [rows.slice(start, size) for start in range(0, 5000, size)]
+        write_parquet(tmp_path / str(size), rows.schema, batches, dict)
 
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert pa.parquet.read_table(tmp_path / "37").to_batches()[0].schema == rows.schema
+    assert pa.parquet.ParquetFile(tmp_path / "37").read() == pa.Table.from_batches([rows])
+    assert pa.parquet.read_metadata(tmp_path / "37").num_row_groups > 10
+    assert (tmp_path / "37").read_bytes() == (tmp_path / "1024").read_bytes() == (tmp_path / "5000").read_bytes()
 
 
 def test_parquet_row_groups_are_cut_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luigi_jobs.staging.ROW_GROUP_BYTES", 2 * BATCH.nbytes)
+    monkeypatch.setattr("luigi_jobs.files.ROW_GROUP_BYTES", 6 * 8)
 
-    write_parquet(tmp_path / "day.parquet", BATCH.schema, [BATCH] * 5)
+    write_parquet(tmp_path / "day.parquet", BATCH.schema, [BATCH] * 5, dict)
 
     groups = pa.parquet.read_metadata(tmp_path / "day.parquet")
     assert [groups.row_group(index).num_rows for index in range(groups.num_row_groups)] == [6, 6, 3]
+
+
+def test_row_group_of_large_rows_is_one_row(tmp_path: Path) -> None:
+    rows = pa.record_batch({"body": [b"x", b"y" * 20_000_000, b"z" * 20_000_000, b"x"]})
+
+    assert [group.num_rows for group in row_groups(rows.schema, [rows], 16_000_000)] == [2, 1, 1]
 
 
 def test_parquet_without_a_footer_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import math
 import re
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,8 +16,11 @@ from project import Project, days_ago
 
 from luigi_jobs.convert import Converter
 from luigi_jobs.errors import ConfigError, SourceError, ZeroDateError
-from luigi_jobs.mysql import connect, count_day, day_condition, describe_table
-from luigi_jobs.stream import stream_day
+from luigi_jobs.mysql import connect
+from luigi_jobs.plan import count_day, day_condition
+from luigi_jobs.schema import Guards, take_flags
+from luigi_jobs.source import describe_table
+from luigi_jobs.stream import Query, stream_rows
 
 DAY = date(2021, 1, 31)
 DRIVERS = ["connectorx", "pymysql"]
@@ -65,17 +69,22 @@ EVERY_TYPE = [
 ]  # fmt: skip
 
 
-def read(project: Project, driver: str, table: str, guard_dates: bool = False, day: date = DAY) -> pa.Table:
+def read(
+    project: Project, driver: str, table: str, guard_dates: bool = False, day: date = DAY, batch_rows: int = 1000
+) -> pa.Table:
     """Read a day by a driver, cast to the lake's types."""
     project.configure("mysql", driver=driver)
     settings = project.load()
     with connect(settings.mysql) as connection:
         source = describe_table(connection, settings.mysql, settings.table(table))
         condition = day_condition(source, day, settings.lake.timezone)
-        count = count_day(connection, source, condition)
+        count = count_day(connection, source, day, settings.lake.timezone)
     converter = Converter(source.schema, source.primary_key, settings.table(table), "partition")
-    batches = list(converter.convert(stream_day(settings.mysql, source, condition, guard_dates)))
-    rows = pa.Table.from_batches(batches, source.schema)
+    query = Query(condition, guards=Guards(guard_dates), batch_rows=batch_rows)
+    batches = stream_rows(settings.mysql, source, query)
+    if guard_dates:
+        batches = (take_flags(batch, source.fields, query.guards, Counter()) for batch in batches)
+    rows = pa.Table.from_batches(converter.convert(batches), source.schema)
     assert rows.num_rows == count
     return rows
 
@@ -167,7 +176,7 @@ def test_large_rows_come_in_small_batches(project: Project, driver: str) -> None
     project.cursor.execute("ANALYZE TABLE big")
     project.configure("table.big", date_column="at", since="2021-01-01")
 
-    rows = read(project, driver, "big")
+    rows = read(project, driver, "big", batch_rows=10)
 
     assert rows["body"].num_chunks >= 5
     assert rows["id"].to_pylist() == sorted(rows["id"].to_pylist())
@@ -390,7 +399,7 @@ def test_stream_that_is_left_early_ends_its_connection(project: Project, driver:
     with connect(settings.mysql) as connection:
         source = describe_table(connection, settings.mysql, settings.table("many"))
 
-    batches = stream_day(settings.mysql, source, day_condition(source, DAY, UTC), guard_dates=False)
+    batches = stream_rows(settings.mysql, source, Query(day_condition(source, DAY, UTC)))
     assert next(batches).num_rows < 262144
     batches.close()
     gc.collect()

@@ -1,0 +1,99 @@
+"""A table's schema held against that of its newest day in the lake: what was gained, widened, lost or changed."""
+
+import logging
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from luigi_jobs.day_of_table import last_closed
+from luigi_jobs.errors import SchemaError
+from luigi_jobs.lake import open_lake
+from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
+from luigi_jobs.stored_days import Lake
+
+logger = logging.getLogger("luigi-interface")
+
+FOOTER_BYTES = 64 * 1024
+
+_WIDER = [pa.int8(), pa.int16(), pa.int32(), pa.int64()], [pa.float32(), pa.float64()]
+
+_Measure = tuple[date, pa.Schema] | None  # the newest day in the lake
+
+# By this process or the one it was forked from.
+_measures: dict[tuple[str, str], _Measure] = {}
+_reported: set[tuple[str, str, str]] = set()
+
+
+def forget_schemas() -> None:
+    """Look at the lake again when a schema is next checked: a run begins."""
+    _measures.clear()
+    _reported.clear()
+
+
+def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) -> None:
+    """Hold the schema that a day will have against that of the newest day in the lake when the run began.
+
+    Columns that were gained or widened are reported, once a run, and load.
+
+    Raises:
+        SchemaError: a column was lost, or has become another type, and the table's section does not accept that.
+    """
+    name = table.name
+    place = settings.lake.url, name
+    if place not in _measures:
+        _measures[place] = _measure(open_lake(settings.lake), table)
+    if (measure := _measures[place]) is None:
+        return
+    last, newest = measure
+    reported, refused = compare_schemas(newest, schema)
+    if refused and table.schema_changes == "refuse":
+        raise SchemaError(
+            f"since {last} in the lake {'; '.join(refused)}: bring it back (a view can, or `types`), or set "
+            f"`schema_changes = accept` in [{TABLE_SECTION}{name}] until a newer day, the next measure, is loaded"
+        )
+    for change in (*reported, *refused):
+        if (*place, change) not in _reported:
+            _reported.add((*place, change))
+            logger.warning("%s: since %s in the lake %s", name, last, change)
+
+
+def _measure(lake: Lake, table: TableSettings) -> _Measure:
+    last = lake.newest_day(table.name, table.since, last_closed())
+    schema = _read_schema(lake, table.name, last) if last else None
+    return (last, schema) if last and schema is not None else None
+
+
+def _read_schema(lake: Lake, table: str, day: date) -> pa.Schema | None:
+    """Return the schema in a day's Parquet footer, or None, with a warning, for an object that is no Parquet file."""
+    try:
+        tail = lake.read_end(table, day, FOOTER_BYTES)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+        if tail[-4:] == b"PAR1" and footer_bytes > len(tail):
+            tail = lake.read_end(table, day, footer_bytes)
+        return pq.read_schema(pa.BufferReader(tail)).remove_metadata()
+    except (pa.ArrowException, OSError):
+        logger.warning(
+            "%s: %s is no whole Parquet file; delete it, and the next Backfill loads the day",
+            table, lake.key(table, day),
+        )  # fmt: skip
+        return None
+
+
+def compare_schemas(old: pa.Schema, new: pa.Schema) -> tuple[list[str], list[str]]:
+    """Return what has changed from `old` to `new`: what readers of both can bear, and what they cannot."""
+    before = {field.name.lower(): field for field in old}
+    after = {field.name.lower(): field for field in new}
+    reported = [f"column {field.name} ({field.type}) was gained" for name, field in after.items() if name not in before]
+    refused = [f"column {field.name} ({field.type}) was lost" for name, field in before.items() if name not in after]
+    for name, field in before.items():
+        if name in after and (now := after[name].type) != field.type:
+            changed = reported if _is_wider(field.type, now) else refused
+            changed.append(f"column {field.name} has changed from {field.type} to {now}")
+    return reported, refused
+
+
+def _is_wider(old: pa.DataType, new: pa.DataType) -> bool:
+    if pa.types.is_decimal(old) and pa.types.is_decimal(new):
+        return bool(new.scale >= old.scale and new.precision - new.scale >= old.precision - old.scale)
+    return any(old in kinds and new in kinds and kinds.index(old) < kinds.index(new) for kinds in _WIDER)

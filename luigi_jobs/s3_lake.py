@@ -1,0 +1,149 @@
+"""A lake in S3. The only importer of boto3 and luigi.contrib.s3."""
+
+import logging
+from collections.abc import Iterator
+from configparser import InterpolationError
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import luigi
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from luigi.contrib.s3 import DeprecatedBotoClientException, S3Client, S3Target
+from luigi.target import FileSystemTarget
+
+from luigi_jobs.days import ONE_DAY
+from luigi_jobs.errors import ConfigError, LakeError
+from luigi_jobs.layout import table_prefix
+from luigi_jobs.settings import LakeSettings
+from luigi_jobs.stored_days import Lake
+
+logger = logging.getLogger("luigi-interface")
+
+PART_BYTES = 16 * 1024 * 1024
+UPLOAD_THREADS = 4
+ATTEMPTS = 5
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+
+_buckets_seen: set[str | None] = set()  # by this process or the one it was forked from
+
+
+class S3Lake(Lake):
+    """A lake below s3://bucket/prefix, through Luigi's S3Client and its section [s3]."""
+
+    def __init__(self, settings: LakeSettings):
+        super().__init__(settings)
+        config = Config(
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+        )
+        try:
+            self.client = S3Client(config=config)
+            self._s3: Any = self.client.s3.meta.client
+        except InterpolationError as error:
+            raise ConfigError(f"luigi.cfg: [s3]: {error.message.split('. Section')[0]}") from None
+        except (ValueError, TypeError, DeprecatedBotoClientException, BotoCoreError) as error:
+            raise ConfigError(f"luigi.cfg: [s3]: {error}") from error
+        self._bucket = settings.bucket
+
+    def target(self, table: str, day: date) -> FileSystemTarget:
+        """Return an S3Target that asks for the one object only."""
+        lake = self
+
+        class DayTarget(S3Target):  # type: ignore[misc]  # luigi has no types
+            """A day's object; stock `exists` takes up to four requests and is True for any key below."""
+
+            def exists(self) -> bool:
+                return lake.has_day(table, day)
+
+        return DayTarget(f"s3://{self._bucket}/{self.key(table, day)}", format=luigi.format.Nop, client=self.client)
+
+    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
+        prefix = table_prefix(self.settings.prefix, table)
+        # From the key of the day before on: a short range at the end of a long history is one page.
+        start_after = self.key(table, first - ONE_DAY)
+        with self._explained(f"list s3://{self._bucket}/{prefix}"):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, StartAfter=start_after
+            )
+            for page in pages:
+                _buckets_seen.add(self._bucket)
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"], entry["Size"]
+
+    def _size(self, key: str) -> int | None:
+        with self._explained(f"look at s3://{self._bucket}/{key}"):
+            try:
+                head = self._s3.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                self._check_bucket()
+                return None
+        return int(head["ContentLength"])
+
+    def _read_end(self, key: str, count: int) -> bytes:
+        with self._explained(f"read s3://{self._bucket}/{key}"):
+            try:
+                answer = self._s3.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=-{count}")
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "InvalidRange":
+                    raise
+                return b""  # the object is empty
+            return bytes(answer["Body"].read())
+
+    def _check_bucket(self) -> None:
+        """Raise when the bucket is missing: the HEAD of an object answers 404 for that too."""
+        if self._bucket not in _buckets_seen:
+            self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
+            _buckets_seen.add(self._bucket)
+
+    def _put(self, path: Path, key: str) -> None:
+        transfer = TransferConfig(
+            multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=UPLOAD_THREADS
+        )
+        with self._explained(f"write s3://{self._bucket}/{key}"):
+            if path.stat().st_size >= PART_BYTES:
+                self._abort_uploads(key)
+            extra = {"ContentType": "application/vnd.apache.parquet"}
+            # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
+            with create_transfer_manager(self._s3, transfer) as manager:
+                manager.upload(str(path), self._bucket, key, extra_args=extra).result()
+
+    def _abort_uploads(self, key: str) -> None:
+        """Abort what killed runs left of this key's uploads; nothing else lists them, and they cost storage."""
+        try:
+            uploads = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key).get("Uploads", ())
+            for upload in uploads:
+                if upload["Key"] == key:
+                    self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+        except ClientError as error:  # tidying needs two more permissions; a load does not fail for want of them
+            logger.warning("cannot tidy up old uploads of %s: %s", key, error.response["Error"]["Code"])
+
+    @contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            status = error.response["ResponseMetadata"].get("HTTPStatusCode")
+            hints = {
+                "NoSuchBucket": f"bucket {self._bucket} does not exist: create it, or correct [lake] url",
+                "AccessDenied": "the credentials may not do this: grant s3:ListBucket, s3:GetObject and s3:PutObject",
+                "InvalidAccessKeyId": "S3 does not know the access key: correct the credentials in [s3]",
+                "SignatureDoesNotMatch": "the secret key is wrong: correct the credentials in [s3]",
+                "ExpiredToken": "the session token has expired: renew it",
+                "RequestTimeTooSkewed": "the clock of this machine is wrong",
+            }
+            hint = hints.get(code) or (hints["AccessDenied"] if status == 403 else "the next run tries again")
+            raise LakeError(f"cannot {action}: S3 answered {status} {code}; {hint}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise LakeError(
+                f"cannot {action}: {error}; check [s3] and the network, the next run tries again"
+            ) from error
