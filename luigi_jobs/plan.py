@@ -77,7 +77,7 @@ def _measure_day(
 
     An index serves `date = day` better than a range, so a DATE's partial dates, such as 2021-01-00, are asked apart.
     """
-    partial = _partial_dates(source, day)
+    partial = _partial_dates(source, day) if source.date_index else ""
     conditions = [_exact_date(source, day), partial] if partial else [day_condition(source, day, zone)]
     select = f"SELECT {expressions} FROM {quote_name(source.settings.source)} WHERE "
     return fetch(connection, " UNION ALL ".join(select + condition for condition in conditions))
