@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import _clients
 import boto3
 import pymysql
 
@@ -113,13 +114,7 @@ class Tables:
 
 
 def connect() -> pymysql.Connection:
-    return pymysql.connect(
-        host=os.environ["MYSQL_HOST"],
-        port=int(os.environ["MYSQL_PORT"]),
-        user=os.environ["MYSQL_USER"],
-        password=os.environ["MYSQL_PASSWORD"],
-        database=os.environ["MYSQL_DATABASE"],
-        charset="utf8mb4",
+    return _clients.connect(
         autocommit=True,
         init_command="SET time_zone = '+00:00'",
     )

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from _bench_data import BUCKET, empty_prefix, list_objects
 from _bench_measure import CommandError, Run, run
 from _bench_project import ROOT, WORK
-from pyarrow.fs import S3FileSystem
+from _clients import open_filesystem
 
 VENV = WORK / "venv"
 HOME = WORK / "home"
@@ -82,14 +82,7 @@ def copy_days(name: str, table: str, days: Sequence[date], rows: int) -> Run:
 
 def count_rows(prefix: str) -> int:
     """Return the number of rows in the Parquet files below a prefix, by their footers."""
-    scheme, _, host = os.environ["S3_ENDPOINT_URL"].partition("://")
-    s3 = S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"],
-        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        region=os.environ["AWS_DEFAULT_REGION"],
-        scheme=scheme,
-        endpoint_override=host,
-    )
+    s3 = open_filesystem()
     keys = [key for key in list_objects(prefix) if key.endswith(".parquet")]
     return sum(pq.read_metadata(f"{BUCKET}/{key}", filesystem=s3).num_rows for key in keys)
 

@@ -24,8 +24,7 @@ import boto3
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pymysql
-from pyarrow.fs import S3FileSystem
+from _clients import connect, open_filesystem
 
 BUCKET = "luigi-jobs-demo"
 PREFIX = "lake/reports/"
@@ -52,17 +51,6 @@ CAMPAIGNS = ("Spring sale", "Été à Paris", "Große Größen", "Žlutý kůň"
 
 Listing = dict[str, list[str]]
 Totals = dict[date, tuple[int, Decimal]]
-
-
-def connect() -> pymysql.Connection:
-    return pymysql.connect(
-        host=os.environ["MYSQL_HOST"],
-        port=int(os.environ["MYSQL_PORT"]),
-        user=os.environ["MYSQL_USER"],
-        password=os.environ["MYSQL_PASSWORD"],
-        database=os.environ["MYSQL_DATABASE"],
-        charset="utf8mb4",
-    )
 
 
 def open_s3() -> Any:
@@ -203,15 +191,7 @@ def check_changes(days: list[date]) -> None:
 
 
 def open_dataset() -> ds.Dataset:
-    scheme, _, host = os.environ["S3_ENDPOINT_URL"].partition("://")
-    s3 = S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"],
-        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        region=os.environ["AWS_DEFAULT_REGION"],
-        scheme=scheme,
-        endpoint_override=host,
-    )
-    return ds.dataset(f"{BUCKET}/{PREFIX}", format="parquet", filesystem=s3, partitioning="hive")
+    return ds.dataset(f"{BUCKET}/{PREFIX}", format="parquet", filesystem=open_filesystem(), partitioning="hive")
 
 
 def show_rows() -> None:
