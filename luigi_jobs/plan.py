@@ -23,15 +23,17 @@ class DayPlan:
 
     Attributes:
         condition: the WHERE clause of the day.
-        rows: what COUNT(*) says before a row is read.
+        rows: what COUNT(*) says before a row is read, or about that.
         index: the index that every query is told to use; empty leaves it to the optimizer.
         axis: what the day is cut along; None: there is nothing, and one SELECT reads it all.
+        is_counted: `rows` was counted, not estimated.
     """
 
     condition: str
     rows: int
     index: str = ""
     axis: Axis | None = None
+    is_counted: bool = True
 
 
 def day_condition(source: Source, day: date, zone: tzinfo) -> str:
@@ -95,7 +97,7 @@ def _partial_dates(source: Source, day: date) -> str:
 
 
 def plan_day(connection: pymysql.Connection, source: Source, day: date, zone: tzinfo) -> DayPlan:
-    """Count a day, find where its rows lie, and choose how they are read.
+    """Find where a day's rows lie, count them unless that is plain without, and choose how they are read.
 
     A day whose rows lie close together along the clustered key, as they do in a table that is only appended to, is
     read along it; any other through the index on its date column.
@@ -105,6 +107,10 @@ def plan_day(connection: pymysql.Connection, source: Source, day: date, zone: tz
     is_date = date_column.data_type == "date"
     led_by_date = source.primary_key[:1] == (date_column.name,)
     key = next(iter(source.primary_key[led_by_date and is_date :]), "")
+    if key and (axis := _locate_by_index(connection, source, day, key)):
+        most = axis.high - axis.low
+        if most <= _explain_rows(connection, source, source.date_index, _exact_date(source, day)):
+            return DayPlan(condition, most, "PRIMARY", axis, is_counted=False)
     if key and source.column(key).is_integer:
         rows, low, high = _count_and_locate(connection, source, day, zone, key)
         axis = Axis(key, low, high + 1)
@@ -122,34 +128,47 @@ def plan_day(connection: pymysql.Connection, source: Source, day: date, zone: tz
     return DayPlan(condition, rows, source.date_index if rows * 4 < source.rows else "")
 
 
+def _locate_by_index(connection: pymysql.Connection, source: Source, day: date, key: str) -> Axis | None:
+    """Return where a day lies along the key, if the ends of an index on (date, key) say so without a row being read."""
+    is_sorted = source.date_index_columns == (source.date_column.name, key) and source.is_transactional
+    if not is_sorted or source.primary_key != (key,) or not source.column(key).is_integer or source.is_view:
+        return None
+    if not (exact := _exact_date(source, day)):
+        return None
+    table, name = quote_name(source.settings.source), quote_name(key)
+    query = f"SELECT MIN({name}), MAX({name}) FROM {table} FORCE INDEX ({quote_name(source.date_index)}) WHERE "
+    ends = fetch(connection, f"{query}{exact} UNION ALL {query}{_partial_dates(source, day)}")
+    found = [(least, greatest) for least, greatest in ends if least is not None]
+    return Axis(key, min(least for least, _ in found), max(most for _, most in found) + 1) if found else None
+
+
 def _is_dense(connection: pymysql.Connection, source: Source, axis: Axis, rows: int) -> bool:
     """Say whether the key's range between a day's first and last row holds little else."""
     if source.is_view:
         return False
     if len(source.primary_key) == 1 and axis.high - axis.low <= DENSE * rows:
         return True
-    estimate = _explain_rows(connection, source, axis)
+    estimate = _explain_rows(connection, source, "PRIMARY", axis.condition(Cut(axis.low, axis.high)))
     if estimate >= _HALF_OF_TABLE * source.rows:
         estimate = source.rows
     return 0 < estimate <= DENSE * rows
 
 
-def _explain_rows(connection: pymysql.Connection, source: Source, axis: Axis) -> int:
-    """Return how many rows the optimizer expects in the axis's range of the clustered key; 0 when it cannot tell.
+def _explain_rows(connection: pymysql.Connection, source: Source, index: str, condition: str) -> int:
+    """Return how many rows the optimizer expects to meet a condition by an index; 0 when it cannot tell.
 
     With FORCE INDEX, MySQL 8 and 9 do not look: https://dev.mysql.com/doc/refman/8.4/en/range-optimization.html
     """
-    condition = axis.condition(Cut(axis.low, axis.high))
-    table = quote_name(source.settings.source)
+    table, hint = quote_name(source.settings.source), f"USE INDEX ({quote_name(index)})"
     with connection.cursor(pymysql.cursors.DictCursor) as cursor:
-        cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM {table} USE INDEX (PRIMARY) WHERE {condition}")
+        cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM {table} {hint} WHERE {condition}")
         row = cursor.fetchone()
     return int(row["rows"] or 0) if row else 0
 
 
 def find_zero_date(connection: pymysql.Connection, source: Source, condition: str) -> str:
     """Describe one value of a day that is no real date: its column, its row's primary key, the value."""
-    for field in (field for field in source.fields if field.is_moment):
+    for field in (field for field in source.fields if field.is_date):
         name = quote_name(field.name)
         key = ", ".join(map(quote_name, source.primary_key)) or "NULL"
         rows = fetch(

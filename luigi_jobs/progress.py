@@ -42,6 +42,10 @@ class Progress:
             self._logged = now
             logger.info("%s: %s", self._label, self._text(rows))
 
+    def expect(self, rows: int) -> None:
+        """Take note that the day has `rows` rows."""
+        self._total = rows
+
     def finish(self, rows: int) -> None:
         """Report the final count."""
         self._report(rows)

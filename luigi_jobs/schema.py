@@ -60,7 +60,7 @@ class Field:
         expression: what is selected in its place.
         wire_type: the Arrow type in which the text protocol's values are collected.
         type: the Arrow type in the lake.
-        is_moment: a date or a time stamp, which may hold a value that is no real date.
+        is_date: a date or a time stamp, which may hold a value that is no real date.
         size: the SQL expression of a value's bytes, where values may be large; else empty.
     """
 
@@ -68,7 +68,7 @@ class Field:
     expression: str
     wire_type: pa.DataType
     type: pa.DataType
-    is_moment: bool = False
+    is_date: bool = False
     size: str = ""
 
     @property
@@ -79,7 +79,7 @@ class Field:
 
     def select(self, guards: Guards) -> str:
         """Return what is selected in the column's place."""
-        if guards.dates and self.is_moment:
+        if guards.dates and self.is_date:
             return f"IF({_real_date(quote_name(self.name))}, {self.expression}, NULL)"
         if guards.most_bytes and self.size:
             return f"IF({self.size} > {guards.most_bytes}, NULL, {self.expression})"
@@ -98,7 +98,7 @@ def quote_name(name: str) -> str:
 def select_list(fields: Sequence[Field], guards: Guards) -> str:
     """Return the SELECT list: the columns, and after them the flags of the guards, which `take_flags` cuts off."""
     columns = [f"{field.select(guards)} AS {quote_name(field.name)}" for field in fields]
-    flags = [field.is_zero_date for field in fields if guards.dates and field.is_moment]
+    flags = [field.is_zero_date for field in fields if guards.dates and field.is_date]
     if guards.most_bytes and (sizes := [field.size for field in fields if field.size]):
         flags.append(f"IFNULL({' OR '.join(f'{size} > {guards.most_bytes}' for size in sizes)}, 0)")
     return ", ".join(columns + [f"{flag} AS `flag {number}`" for number, flag in enumerate(flags)])
@@ -114,7 +114,7 @@ def take_flags(
     """
     count = len(fields)
     for field in fields if guards.dates else ():
-        if field.is_moment:
+        if field.is_date:
             if flagged := pc.sum(batch.column(count).cast(pa.int64())).as_py():
                 zero_dates[field.name] += flagged
             count += 1

@@ -30,6 +30,7 @@ class Source:
         rows: rows of the table by the server's statistics; 0 when unknown.
         row_bytes: average bytes of a row by the server's statistics; 0 when unknown.
         is_view: a view, whose indexes are not its own.
+        is_transactional: its engine reads it as of one moment, whatever is written meanwhile.
     """
 
     settings: TableSettings
@@ -41,6 +42,7 @@ class Source:
     rows: int
     row_bytes: int
     is_view: bool
+    is_transactional: bool
     mariadb: bool
     encrypted: bool
 
@@ -113,6 +115,7 @@ def describe_table(connection: pymysql.Connection, mysql: MySQLSettings, table: 
         rows=int(rows or 0),
         row_bytes=int(row_bytes or 0),
         is_view=is_view,
+        is_transactional=engine == "InnoDB",
         mariadb=mariadb,
         encrypted=bool(fetch(connection, "SHOW SESSION STATUS LIKE 'Ssl_cipher'")[0][1]),
     )

@@ -128,7 +128,7 @@ def _plan_field(column: Column, mariadb: bool, overridden: bool, is_view: bool) 
         expression=expression.replace("Q", column.quoted, 1),
         wire_type=plan.wire_type,
         type=plan.type or pa.decimal128(column.precision or 10, column.scale or 0),
-        is_moment=column.data_type in ("date", "datetime", "timestamp"),
+        is_date=column.data_type in ("date", "datetime", "timestamp"),
         size=_size(column, mariadb),
     )
 

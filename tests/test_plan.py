@@ -55,6 +55,18 @@ def test_a_day_that_lies_together_is_read_along_the_primary_key(numbers: Project
     assert (planned.axis.fixed, planned.axis.rest) == ("", "")
 
 
+@pytest.mark.parametrize(("engine", "is_counted"), [("InnoDB", False), ("MyISAM", True)])
+def test_the_ends_of_the_date_index_say_where_a_day_lies_before_it_is_counted(
+    numbers: Project, engine: str, is_counted: bool
+) -> None:
+    source, planned = plan(numbers, "id INT PRIMARY KEY, at DATE, KEY (at, id)", IN_ORDER)
+    numbers.cursor.execute(f"ALTER TABLE t ENGINE={engine}")
+    source, planned = plan_again(numbers, "t")
+
+    assert source.is_transactional == (not is_counted)
+    assert (planned.rows, planned.index, planned.is_counted) == (256, "PRIMARY", is_counted)
+
+
 def test_a_day_of_instants_is_cut_by_the_business_day(numbers: Project) -> None:
     _, planned = plan(numbers, "id INT PRIMARY KEY, at TIMESTAMP NULL, KEY (at)", IN_ORDER)
 

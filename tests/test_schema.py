@@ -59,8 +59,8 @@ def test_field_of_a_type(
     (field,) = plan_fields([Column("c", data_type, column_type, precision, scale)], mariadb=True)
 
     assert (field.expression, field.type) == (expression, lake_type)
-    is_moment = data_type in ("date", "datetime", "timestamp")
-    assert field.select(Guards(dates=True)) == (GUARD if is_moment else expression)
+    is_date = data_type in ("date", "datetime", "timestamp")
+    assert field.select(Guards(dates=True)) == (GUARD if is_date else expression)
 
 
 def test_geometry_is_x_then_y_on_mysql_too() -> None:
