@@ -24,6 +24,7 @@ from luigi_jobs.values import (
     parse_dates,
     parse_decode,
     parse_file,
+    parse_fingerprint,
     parse_folder,
     parse_hours,
     parse_integer,
@@ -200,6 +201,8 @@ _LAKE_KEYS = {
     "staging_dir": _Key(parse_folder, ""),
     "timezone": _Key(parse_zone, "UTC"),
     "settle_hours": _Key(parse_hours, "0"),
+    "connect_timeout_s": _Key(parse_integer(1, 3600), "10"),
+    "read_timeout_s": _Key(parse_integer(1, 3600), "60"),
 }
 
 _TABLE_KEYS = {
@@ -213,6 +216,8 @@ _TABLE_KEYS = {
     "zero_dates": _Key(parse_choice("null", "error"), "null"),
     "transform": _Key(parse_transform, ""),
     "schema_changes": _Key(parse_choice("refuse", "accept"), "refuse"),
+    "fingerprint": _Key(parse_fingerprint, "count"),
+    "refresh_days": _Key(parse_integer(0, 3660), "0"),
     "connections": _Key(parse_integer(1, 16), "1"),
     "slice_mb": _Key(parse_integer(1, 1024), "64"),
 }

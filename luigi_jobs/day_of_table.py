@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
@@ -11,20 +12,28 @@ from luigi.target import FileSystemTarget
 from luigi_jobs import staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.days import last_closed_day
-from luigi_jobs.errors import NotClosedError
+from luigi_jobs.errors import ConfigError, NotClosedError
 from luigi_jobs.lake import open_lake
 from luigi_jobs.settings import Settings, TableSettings
-from luigi_jobs.stored_days import Lake
+from luigi_jobs.stored_days import Lake, StoredDay
+
+# Days that have changed in MySQL since they were loaded: the object that must go, and why. Planning finds them, so the
+# processes that Luigi forks inherit them.
+_changed: dict[tuple[str, date], tuple[str, str]] = {}
 
 
 @dataclass(frozen=True)
 class DayOfTable:
-    """One day of one configured table in one run, and where it is staged and published."""
+    """One day of one configured table in one run, and where it is staged and published.
+
+    `loaded_since` is the instant since which an object must have been published to count, if any.
+    """
 
     settings: Settings
     table: TableSettings
     day: date
     run: str
+    loaded_since: datetime | None = None
 
     @property
     def folder(self) -> staging.DayFolder:
@@ -44,21 +53,47 @@ class DayOfTable:
 
     @property
     def published(self) -> bool:
-        """Say whether the day is in the lake."""
-        return self.lake.has_day(self.table.name, self.day)
+        """Say whether the day is in the lake, and need not be loaded again."""
+        stored = self.lake.find_day(self.table.name, self.day)
+        return stored is not None and not is_outdated(self.table.name, self.day, stored, self.loaded_since)
+
+    @property
+    def reason(self) -> str:
+        """Return why the day may have to be loaded again; empty for one that only may be missing."""
+        return name_reason(self.table.name, self.day, self.loaded_since)
 
     def __str__(self) -> str:
         return f"{self.table.name} {self.day}"
 
 
-def open_day(table: str, day: date) -> DayOfTable:
+def is_outdated(table: str, day: date, stored: StoredDay, loaded_since: datetime | None) -> bool:
+    """Say whether a day must be loaded again though it is in the lake."""
+    etag, _ = _changed.get((table, day), ("", ""))
+    return etag == stored.etag or (loaded_since is not None and stored.modified < loaded_since)
+
+
+def name_reason(table: str, day: date, loaded_since: datetime | None) -> str:
+    """Return why a day may have to be loaded again; empty for one that only may be missing."""
+    if found := _changed.get((table, day)):
+        return found[1]
+    return f"wanted as loaded since {loaded_since.isoformat()}" if loaded_since else ""
+
+
+def mark_changed(table: str, days: Mapping[date, tuple[str, str]], looked_at: Iterable[date]) -> None:
+    """Take note of the days that must be loaded again, by (etag, reason), and that the others looked at need not."""
+    for day in looked_at:
+        _changed.pop((table, day), None)
+    _changed.update({(table, day): found for day, found in days.items()})
+
+
+def open_day(table: str, day: date, loaded_since: datetime | None = None) -> DayOfTable:
     """Return a day of a configured table.
 
     Raises:
         ConfigError: luigi.cfg is wrong, or has no such table.
     """
     settings = load_settings()
-    return DayOfTable(settings, settings.table(table), day, _name_run())
+    return DayOfTable(settings, settings.table(table), day, _name_run(), loaded_since)
 
 
 def last_closed() -> date:
@@ -82,6 +117,25 @@ def check_closed(day: date, table: str) -> None:
 def forget_listings() -> None:
     """Have this process look at the lake afresh, now that planning is over and tasks run."""
     open_lake(load_settings().lake).forget_listings()
+
+
+def parse_instant(text: str | None) -> datetime | None:
+    """Read an instant of `--loaded-since`: ISO 8601 to the second; without an offset in the zone of [lake] timezone.
+
+    Raises:
+        ConfigError: it is none, or lies in the future.
+    """
+    if not text:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"--loaded-since {text}: must be like 2026-11-22T10:00 or 2026-11-22T10:00+01:00") from error
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=load_settings().lake.timezone)
+    if instant > datetime.now(UTC):
+        raise ConfigError(f"--loaded-since {text}: lies in the future, so no day could be loaded since")
+    return instant.replace(microsecond=0)  # what a listing of S3 tells
 
 
 @cache

@@ -60,5 +60,9 @@ class LakeError(LuigiJobsError):
     """S3, or the lake's folder, refused or was lost: retry."""
 
 
+class ChangedError(LakeError):
+    """A day's object is no longer the one that was to be replaced: look at it again."""
+
+
 class GapError(LuigiJobsError):
     """Closed days are missing from the lake after a run: load them with the command in the message."""

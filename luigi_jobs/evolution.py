@@ -4,17 +4,15 @@ import logging
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from luigi_jobs.day_of_table import last_closed
 from luigi_jobs.errors import SchemaError
+from luigi_jobs.footers import read_footer
 from luigi_jobs.lake import open_lake
 from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.stored_days import Lake
 
 logger = logging.getLogger("luigi-interface")
-
-FOOTER_BYTES = 64 * 1024
 
 _WIDER = [pa.int8(), pa.int16(), pa.int32(), pa.int64()], [pa.float32(), pa.float64()]
 
@@ -60,24 +58,8 @@ def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) ->
 
 def _measure(lake: Lake, table: TableSettings) -> _Measure:
     last = lake.newest_day(table.name, table.since, last_closed())
-    schema = _read_schema(lake, table.name, last) if last else None
-    return (last, schema) if last and schema is not None else None
-
-
-def _read_schema(lake: Lake, table: str, day: date) -> pa.Schema | None:
-    """Return the schema in a day's Parquet footer, or None, with a warning, for an object that is no Parquet file."""
-    try:
-        tail = lake.read_end(table, day, FOOTER_BYTES)
-        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
-        if tail[-4:] == b"PAR1" and footer_bytes > len(tail):
-            tail = lake.read_end(table, day, footer_bytes)
-        return pq.read_schema(pa.BufferReader(tail)).remove_metadata()
-    except (pa.ArrowException, OSError):
-        logger.warning(
-            "%s: %s is no whole Parquet file; delete it, and the next Backfill loads the day",
-            table, lake.key(table, day),
-        )  # fmt: skip
-        return None
+    footer = read_footer(lake, table.name, last) if last else None
+    return (last, footer.schema.to_arrow_schema().remove_metadata()) if last and footer else None
 
 
 def compare_schemas(old: pa.Schema, new: pa.Schema) -> tuple[list[str], list[str]]:

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luigi_jobs.errors import StagingError
+from luigi_jobs.facts import DayFacts
 from luigi_jobs.row_groups import WRITE_ROWS, choose_dictionaries, choose_write_rows, row_groups
 
 ROW_GROUP_BYTES = 16 * 1024 * 1024
@@ -22,7 +23,7 @@ _SCHEMA, _KEY = b"luigi_jobs.schema", b"luigi_jobs.key"
 
 
 @dataclass(frozen=True)
-class Facts:
+class Head:
     """What an extract says of its rows: the table's schema, which the wire types are cast to, and its primary key."""
 
     schema: pa.Schema
@@ -33,7 +34,7 @@ class Facts:
         return {_SCHEMA: self.schema.serialize().to_pybytes(), _KEY: json.dumps(self.key).encode()}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "Facts":
+    def from_metadata(cls, metadata: Mapping[bytes, bytes]) -> "Head":
         """Read the facts back."""
         return cls(pa.ipc.read_schema(pa.py_buffer(metadata[_SCHEMA])), tuple(json.loads(metadata[_KEY])))
 
@@ -44,7 +45,7 @@ class ExtractWriter:
     The first batch gives the wire types. Use it as a context manager.
     """
 
-    def __init__(self, path: Path, facts: Facts, progress: Callable[[int], None]):
+    def __init__(self, path: Path, facts: Head, progress: Callable[[int], None]):
         """`progress` is told the number of rows after every batch."""
         self.rows = 0
         self._facts = facts
@@ -90,7 +91,7 @@ class ExtractWriter:
 
 
 @contextmanager
-def read_extract(path: Path) -> Iterator[tuple[Facts, Iterator[pa.RecordBatch]]]:
+def read_extract(path: Path) -> Iterator[tuple[Head, Iterator[pa.RecordBatch]]]:
     """Open an extract, memory-mapped: its facts and its batches, in order.
 
     Raises:
@@ -103,7 +104,7 @@ def read_extract(path: Path) -> Iterator[tuple[Facts, Iterator[pa.RecordBatch]]]
             reader = pa.ipc.open_stream(source)
         except pa.ArrowInvalid as error:
             raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error
-        yield Facts.from_metadata(reader.schema.metadata or {}), _read_whole(path, reader)
+        yield Head.from_metadata(reader.schema.metadata or {}), _read_whole(path, reader)
 
 
 def _read_whole(path: Path, reader: pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
@@ -115,14 +116,15 @@ def _read_whole(path: Path, reader: pa.ipc.RecordBatchStreamReader) -> Iterator[
 
 
 def write_parquet(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], describe: Callable[[], Mapping[str, str]]
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], describe: Callable[[int], Mapping[str, str]]
 ) -> None:
     """Write batches to a Parquet file in row groups of about ROW_GROUP_BYTES, and count its rows again in its footer.
 
     The same rows give the same bytes, whatever the batches they came in.
 
     Args:
-        describe: called when all batches are written; what it returns goes into the footer as key and value.
+        describe: called with the number of rows when all batches are written; what it returns goes into the footer as
+            key and value.
 
     Raises:
         StagingError: the file does not hold what was written: after a full disk the writer closes without a word.
@@ -146,9 +148,19 @@ def write_parquet(
             encoding = encoder.submit(writer.write_table, table, row_group_size=table.num_rows)
             table = next(groups, None)
             encoding.result()
-        writer.add_key_value_metadata(dict(describe()))
+        writer.add_key_value_metadata(dict(describe(rows)))
     if rows != (counted := count_parquet(path)):
         raise StagingError(f"{path} holds {counted:,} rows after {rows:,} were written; run again")
+
+
+def read_facts(path: Path) -> DayFacts:
+    """Return what a Parquet file's footer says of its day, its rows as they are counted there.
+
+    Raises:
+        StagingError: the file has no whole footer.
+    """
+    footer = _read_footer(path)
+    return replace(DayFacts.from_footer(footer.metadata or {}), rows=footer.num_rows)
 
 
 def count_parquet(path: Path) -> int:
@@ -157,7 +169,11 @@ def count_parquet(path: Path) -> int:
     Raises:
         StagingError: the file has no whole footer.
     """
+    return int(_read_footer(path).num_rows)
+
+
+def _read_footer(path: Path) -> pq.FileMetaData:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return pq.read_metadata(path)
     except pa.ArrowException as error:
         raise StagingError(f"{path} is not whole: {error}; remove it and run again") from error

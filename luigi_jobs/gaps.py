@@ -6,15 +6,15 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from itertools import pairwise
 
 from luigi.cmdline_parser import CmdlineParser
 
 from luigi_jobs import staging
 from luigi_jobs.config import load_settings
-from luigi_jobs.day_of_table import last_closed
+from luigi_jobs.day_of_table import is_outdated, last_closed, name_reason
 from luigi_jobs.days import ONE_DAY, each_day, format_days
 from luigi_jobs.errors import ConfigError, LuigiJobsError
 from luigi_jobs.lake import open_lake
@@ -27,11 +27,15 @@ _told: set["Window"] = set()  # by this process or the one it was forked from
 
 @dataclass(frozen=True)
 class Window:
-    """The closed days of a table from `first` up to but not including `stop`; empty when they are equal."""
+    """The closed days of a table from `first` up to but not including `stop`; empty when they are equal.
+
+    With `loaded_since`, a day counts only if it was published since then.
+    """
 
     table: str
     first: date
     stop: date
+    loaded_since: datetime | None = None
 
     def __len__(self) -> int:
         return (self.stop - self.first).days
@@ -40,7 +44,9 @@ class Window:
     def command(self) -> str:
         """Return the command that loads the window, by the scheduler that this command was given."""
         words = ["luigi", "--module", "luigi_jobs", "Backfill", "--table", self.table]
-        return shlex.join([*words, "--start", str(self.first), "--stop", str(self.stop), *_scheduler_options(sys.argv)])
+        words += ["--start", str(self.first), "--stop", str(self.stop)]
+        since = ["--loaded-since", self.loaded_since.isoformat()] if self.loaded_since else []
+        return shlex.join([*words, *since, *_scheduler_options(sys.argv)])
 
 
 def _scheduler_options(arguments: list[str]) -> list[str]:
@@ -58,7 +64,9 @@ def _scheduler_options(arguments: list[str]) -> list[str]:
     return chosen
 
 
-def plan_window(table: TableSettings, closed: date, start: date | None, stop: date | None) -> Window:
+def plan_window(
+    table: TableSettings, closed: date, start: date | None, stop: date | None, loaded_since: datetime | None = None
+) -> Window:
     """Return the days that a backfill looks at: all closed days since `since`, narrowed to [start, stop).
 
     Raises:
@@ -73,36 +81,45 @@ def plan_window(table: TableSettings, closed: date, start: date | None, stop: da
         )
     first = start or table.since
     end = min(stop or closed + ONE_DAY, closed + ONE_DAY)
-    return Window(table.name, first, max(first, end))
+    return Window(table.name, first, max(first, end), loaded_since)
 
 
-def open_window(table: str, start: date | None, stop: date | None) -> Window:
+def open_window(table: str, start: date | None, stop: date | None, loaded_since: datetime | None = None) -> Window:
     """Return the window of a configured table as of now."""
-    return plan_window(load_settings().table(table), last_closed(), start, stop)
+    return plan_window(load_settings().table(table), last_closed(), start, stop, loaded_since)
 
 
-def find_missing(window: Window) -> list[date]:
-    """List the lake and return the days of the window that are not there, oldest first.
+def find_missing(window: Window, *, is_planning: bool = False, is_new_run: bool = False) -> list[date]:
+    """List the lake and return the days of the window that must be loaded, oldest first.
 
-    What killed runs left in staging of days that are published is removed on the way.
+    Those are the days that are not there, those published before `loaded_since`, and those that MySQL has changed
+    since, which is asked while a run is planned. What killed runs left in staging of the others is removed on the way.
     """
     if not window:
         return []
     lake = load_settings().lake
     found = open_lake(lake).list_days(window.table, window.first, window.stop - ONE_DAY)
-    staging.sweep(lake.staging_dir, window.table, lake.partition_key, found)
-    return [day for day in each_day(window.first, window.stop) if day not in found]
+    if is_planning and load_settings().table(window.table).refresh_days:
+        from luigi_jobs.refresh import find_changed  # noqa: PLC0415  # imports pyarrow
+
+        find_changed(window.table, found, is_new_run)
+    since = window.loaded_since
+    done = {day for day, stored in found.items() if not is_outdated(window.table, day, stored, since)}
+    staging.sweep(lake.staging_dir, window.table, lake.partition_key, done)
+    return [day for day in each_day(window.first, window.stop) if day not in done]
 
 
-def complete_days(table: str, days: Iterable[date]) -> list[date]:
+def complete_days(table: str, days: Iterable[date], loaded_since: datetime | None) -> list[date]:
     """Return those of `days` that a range has nothing to do for: they are in the lake, or not closed yet.
 
     A day that is not closed is none to wait for: stock RangeDaily counts today in, and would fail every day.
     """
     wanted = sorted(set(days))
     closed = last_closed()
-    window = Window(table, wanted[0], min(wanted[-1], closed) + ONE_DAY) if wanted and wanted[0] <= closed else None
-    missing = set(find_missing(window)) if window else set()
+    missing = set()
+    if wanted and wanted[0] <= closed:
+        window = Window(table, wanted[0], min(wanted[-1], closed) + ONE_DAY, loaded_since)
+        missing = set(find_missing(window, is_planning=True))
     if unclosed := [day for day in wanted if day > closed]:
         logger.info("%s: %s not closed yet, left for a later run", table, format_days(unclosed))
     return [day for day in wanted if day not in missing]
@@ -110,10 +127,12 @@ def complete_days(table: str, days: Iterable[date]) -> list[date]:
 
 def describe_gaps(window: Window, missing: list[date]) -> str:
     """Say how many days are missing, which, and the command that loads them."""
-    span = Window(window.table, missing[0], missing[-1] + ONE_DAY)
+    span = replace(window, first=missing[0], stop=missing[-1] + ONE_DAY)
+    reasons = [reason for day in missing if (reason := name_reason(window.table, day, window.loaded_since))]
+    outdated = f" or outdated ({reasons[0]})" if reasons else ""
     return (
-        f"{window.table}: {len(missing)} of {len(window)} closed days missing from the lake: {format_days(missing)}; "
-        f"to load: {span.command}"
+        f"{window.table}: {len(missing)} of {len(window)} closed days missing from the lake{outdated}: "
+        f"{format_days(missing)}; to load: {span.command}"
     )
 
 

@@ -1,18 +1,20 @@
 """A lake in a local folder."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import luigi
 from luigi.target import FileSystemTarget
 
-from luigi_jobs.errors import LakeError
-from luigi_jobs.layout import table_prefix
-from luigi_jobs.stored_days import Lake
+from luigi_jobs.errors import ChangedError, LakeError
+from luigi_jobs.facts import DayFacts
+from luigi_jobs.stored_days import Lake, StoredDay
 
 
 class LocalLake(Lake):
@@ -29,35 +31,59 @@ class LocalLake(Lake):
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise LakeError(f"cannot write below {there}: it is no folder this user may write to; check [lake] url")
 
-    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
-        prefix = table_prefix(self.settings.prefix, table)
-        with self._explained(f"list {prefix}"):
-            folders = sorted(Path(prefix).iterdir()) if Path(prefix).is_dir() else []
-            for folder in folders:
-                key = f"{folder}/{Path(prefix).name}.parquet"
-                size = self._size(key)
-                if size is not None:
-                    yield key, size
+    def _list(self, table: str, first: date | None) -> Iterator[tuple[str, StoredDay]]:
+        root = Path(self._prefix(table))
+        with self._explained(f"list {root}"):
+            if first is None:
+                keys = sorted(str(path) for path in root.rglob("*") if not path.is_dir())
+            else:
+                keys = [f"{folder}/{root.name}.parquet" for folder in sorted(root.iterdir())] if root.is_dir() else []
+            for key in keys:
+                if stored := self._find(key):
+                    yield key, stored
 
-    def _size(self, key: str) -> int | None:
+    def _find(self, key: str) -> StoredDay | None:
         with self._explained(f"look at {key}"), suppress(FileNotFoundError, NotADirectoryError):
-            return os.stat(key).st_size
+            facts = os.stat(key)
+            modified = datetime.fromtimestamp(facts.st_mtime, UTC)
+            return StoredDay(facts.st_size, f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}", modified)
         return None
+
+    def _find_with_facts(self, key: str) -> StoredDay | None:
+        import pyarrow as pa  # noqa: PLC0415  # a third of a second, which planning is spared
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        stored = self._find(key)
+        with suppress(pa.ArrowException, OSError):
+            return stored and replace(stored, facts=DayFacts.from_footer(pq.read_metadata(key).metadata or {}))
+        return stored
+
+    def _short(self, facts: DayFacts) -> DayFacts:
+        return facts
+
+    def fetch(self, table: str, day: date, path: Path) -> None:
+        """Write a day's file to another local file."""
+        key = self.key(table, day)
+        with self._explained(f"read {key}"):
+            shutil.copyfile(key, path)
 
     def _read_end(self, key: str, count: int) -> bytes:
         with self._explained(f"read {key}"), open(key, "rb") as file:
             file.seek(max(0, os.path.getsize(key) - count))
             return file.read()
 
-    def _put(self, path: Path, key: str) -> None:
+    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
         partial = Path(key).with_name(f".{Path(key).name}.partial")
         with self._explained(f"write {key}"):
             try:
                 partial.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, partial)
-                with open(partial, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(partial, key)
+                with _locked(partial.parent):
+                    shutil.copyfile(path, partial)
+                    with open(partial, "rb+") as file:
+                        os.fsync(file.fileno())
+                    if self._find(key) != (replaces and replace(replaces, facts=None)):
+                        raise ChangedError(f"cannot write {key}: it has changed meanwhile; the next run looks again")
+                    os.replace(partial, key)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
@@ -68,3 +94,14 @@ class LocalLake(Lake):
             yield
         except OSError as error:
             raise LakeError(f"cannot {action}: {error.strerror or error}; check [lake] url") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a day's folder in the lake, so that one process at a time looks at what it replaces."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -111,6 +111,11 @@ def fetch(connection: pymysql.Connection, statement: str, arguments: tuple[objec
         return list(cursor.fetchall())
 
 
+def read_clock(connection: pymysql.Connection) -> str:
+    """Return the server's time in UTC, ISO 8601 with microseconds: one clock for all hosts that load from it."""
+    return str(fetch(connection, "SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")[0][0])
+
+
 def _explain_connect(error: Exception, mysql: MySQLSettings, where: str) -> ConfigError | SourceError:
     code = error.args[0] if error.args else 0
     if code in _NO_DATABASE:

@@ -1,14 +1,15 @@
 """The three steps of one day: extract, decode, load. Plain functions; tasks call them, tests can too."""
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+
+from luigi.rpc import RPCError
 
 from luigi_jobs import files, memory, mysql, staging
 from luigi_jobs.config import load_settings
@@ -17,11 +18,14 @@ from luigi_jobs.day_of_table import DayOfTable, check_closed
 from luigi_jobs.errors import DecodeError, LuigiJobsError, SchemaError
 from luigi_jobs.evolution import check_schema, forget_schemas
 from luigi_jobs.extract import SetMessage, SetPercentage, read_day
+from luigi_jobs.facts import DayFacts, hash_schema
+from luigi_jobs.fingerprint import take_fingerprint
 from luigi_jobs.lake import open_lake
-from luigi_jobs.plan import count_day
+from luigi_jobs.plan import count_day, plan_day
 from luigi_jobs.settings import Settings, TableSettings
 from luigi_jobs.source import Source, describe_table
 from luigi_jobs.stream import load_driver
+from luigi_jobs.version import __version__
 
 logger = logging.getLogger("luigi-interface")
 
@@ -69,17 +73,19 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
             return
         check_closed(one.day, one.table.name)
         started, extracted_at = time.monotonic(), time.time()
-        extract = read_day(one, set_message, set_percentage)
+        extract = read_day(one, _explaining(one, set_message), set_percentage)
         if extract is None:
             return
         one.folder.write_stamp(
             staging.Stamp(
-                settings=one.settings.fingerprint(one.table),
+                settings=one.settings.hash(one.table),
                 query=_hash_query(extract.source),
                 run=one.run,
                 boot=staging.name_boot(),
                 rows=extract.rows,
                 zero_dates=extract.zero_dates,
+                fingerprint=str(extract.before),
+                as_of=extract.extracted_at,
                 extracted_at=extracted_at,
                 seconds=time.monotonic() - started,
             )
@@ -103,21 +109,26 @@ def _usable(one: DayOfTable) -> bool:
     MySQL would read as many rows the same way.
     """
     stamp = one.folder.read_stamp()
-    if stamp is None or stamp.settings != one.settings.fingerprint(one.table):
+    if stamp is None or stamp.settings != one.settings.hash(one.table):
         return False
     if stamp.run == one.run:
         return True
     if stamp.boot != staging.name_boot():
         return False
+    if one.loaded_since and stamp.extracted_at < one.loaded_since.timestamp():
+        return False
     is_young = 0 <= time.time() - stamp.extracted_at < REUSE_S
-    return is_young and (stamp.query, stamp.rows) == _read_now(one.settings, one.table, one.day)
+    return is_young and (stamp.query, stamp.fingerprint) == _read_now(one.settings, one.table, one.day)
 
 
-def _read_now(settings: Settings, table: TableSettings, day: date) -> tuple[str, int]:
-    """Return the hash of the query that would read a day now, and how many rows it would read."""
+def _read_now(settings: Settings, table: TableSettings, day: date) -> tuple[str, str]:
+    """Return the hash of the query that would read a day now, and the day's fingerprint."""
+    zone = settings.lake.timezone
     with mysql.connect(settings.mysql) as connection:
         source = describe_table(connection, settings.mysql, table)
-        return _hash_query(source), count_day(connection, source, day, settings.lake.timezone)
+        plan = plan_day(connection, source, day, zone)
+        rows = plan.rows if plan.is_counted else count_day(connection, source, day, zone)
+        return _hash_query(source), str(take_fingerprint(connection, source, plan, rows))
 
 
 def _hash_query(source: Source) -> str:
@@ -153,9 +164,17 @@ def _decode(one: DayOfTable, path: Path) -> None:
         converter = Converter(facts.schema, facts.key, one.table, one.settings.lake.partition_key)
         converter.zero_dates.update(stamp.zero_dates if stamp else {})
 
-        def describe() -> dict[str, str]:
-            counts = {"zero_dates": converter.zero_dates, "undecodable": converter.undecodable}
-            return {f"luigi_jobs.{name}": json.dumps(count, sort_keys=True) for name, count in counts.items()}
+        def describe(rows: int) -> dict[str, str]:
+            return DayFacts(
+                rows=rows,
+                source_rows=stamp.rows if stamp else None,
+                fingerprint=stamp.fingerprint if stamp else "",
+                extracted_at=stamp.as_of if stamp else "",
+                version=__version__,
+                schema=hash_schema(converter.schema),
+                zero_dates=converter.zero_dates,
+                undecodable=converter.undecodable,
+            ).to_footer()
 
         files.write_parquet(path, converter.schema, converter.convert(batches), describe)
     _warn(one, "values that are no real dates", converter.zero_dates)
@@ -168,24 +187,38 @@ def _warn(one: DayOfTable, what: str, counts: Mapping[str, int]) -> None:
         logger.warning("%s: %s became NULL: %s", one, what, columns)
 
 
-def load_day(one: DayOfTable) -> None:
+def _explaining(one: DayOfTable, set_message: SetMessage) -> SetMessage:
+    """Return a setter of messages that also says why a day of the lake is loaded again."""
+    if not (one.reason and set_message):
+        return set_message
+    return lambda text: set_message(f"{text}; again: {one.reason}")
+
+
+def load_day(one: DayOfTable, set_message: SetMessage = None) -> None:
     """Publish a day's Parquet file in the lake and remove its staging folder, either way; logs the day's one line.
 
     Raises:
         LuigiJobsError: LakeError or StagingError, with table and day.
     """
-    with _working(one):
+    with _working(one, set_message):
         if not one.folder.decoded.exists() and one.published:
             logger.info("%s: another run has published it", one)
             return
         check_closed(one.day, one.table.name)
         started = time.monotonic()
         stamp = one.folder.read_stamp()
-        rows = files.count_parquet(one.folder.decoded)
+        facts, size = files.read_facts(one.folder.decoded), one.folder.decoded.stat().st_size
         try:
-            size = one.lake.publish(one.folder.decoded, one.table.name, one.day)
+            is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts)
         finally:
             one.folder.empty()  # a lake that refuses day after day must not fill the disk
+    if not is_ours:
+        logger.info("%s: another run has published it as it was later", one)
+        return
+    if one.reason and set_message:
+        with suppress(RPCError):
+            set_message(f"loaded again: {one.reason}")
+    rows = facts.rows or 0
     seconds = (stamp.seconds if stamp else 0.0) + time.monotonic() - started
     logger.info(
         "loaded table=%s day=%s rows=%d bytes=%d seconds=%.1f rows/s=%.0f",

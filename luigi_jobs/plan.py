@@ -38,12 +38,12 @@ class DayPlan:
 
 def day_condition(source: Source, day: date, zone: tzinfo) -> str:
     """Return the WHERE clause of a day, which an index on the date column serves."""
-    first, stop = _day_limits(source, day, zone)
+    first, stop = day_limits(source, day, zone)
     name = quote_name(source.settings.date_column)
     return f"{name} >= '{first}' AND {name} < '{stop}'"
 
 
-def _day_limits(source: Source, day: date, zone: tzinfo) -> tuple[str, str]:
+def day_limits(source: Source, day: date, zone: tzinfo) -> tuple[str, str]:
     """Return the first moment of a day and of the next, as the date column has them.
 
     DATE and DATETIME hold wall time and are compared with the calendar day; TIMESTAMP holds instants and is compared,
@@ -122,7 +122,7 @@ def plan_day(connection: pymysql.Connection, source: Source, day: date, zone: tz
     else:
         rows = count_day(connection, source, day, zone)
     if not is_date and source.date_index:
-        limits = _day_limits(source, day, zone)
+        limits = day_limits(source, day, zone)
         return DayPlan(condition, rows, source.date_index, moment_axis(date_column.name, *limits))
     # A day that is a large part of the table may be quicker by a scan: that is the optimizer's to say.
     return DayPlan(condition, rows, source.date_index if rows * 4 < source.rows else "")

@@ -17,18 +17,18 @@ from luigi.contrib.s3 import DeprecatedBotoClientException, S3Client, S3Target
 from luigi.target import FileSystemTarget
 
 from luigi_jobs.days import ONE_DAY
-from luigi_jobs.errors import ConfigError, LakeError
-from luigi_jobs.layout import table_prefix
+from luigi_jobs.errors import ChangedError, ConfigError, LakeError
+from luigi_jobs.facts import DayFacts
 from luigi_jobs.settings import LakeSettings
-from luigi_jobs.stored_days import Lake
+from luigi_jobs.stored_days import Lake, StoredDay
 
 logger = logging.getLogger("luigi-interface")
 
 PART_BYTES = 16 * 1024 * 1024
 UPLOAD_THREADS = 4
 ATTEMPTS = 5
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
+# What stands at the key is not what was to be replaced, or another conditional write was under way.
+_CHANGED = ("PreconditionFailed", "ConditionalRequestConflict")
 
 _buckets_seen: set[str | None] = set()  # by this process or the one it was forked from
 
@@ -40,8 +40,8 @@ class S3Lake(Lake):
         super().__init__(settings)
         config = Config(
             retries={"mode": "standard", "max_attempts": ATTEMPTS},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            connect_timeout=settings.connect_timeout_s,
+            read_timeout=settings.read_timeout_s,
         )
         try:
             self.client = S3Client(config=config)
@@ -64,10 +64,10 @@ class S3Lake(Lake):
 
         return DayTarget(f"s3://{self._bucket}/{self.key(table, day)}", format=luigi.format.Nop, client=self.client)
 
-    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
-        prefix = table_prefix(self.settings.prefix, table)
+    def _list(self, table: str, first: date | None) -> Iterator[tuple[str, StoredDay]]:
+        prefix = self._prefix(table)
         # From the key of the day before on: a short range at the end of a long history is one page.
-        start_after = self.key(table, first - ONE_DAY)
+        start_after = self.key(table, first - ONE_DAY) if first else ""
         with self._explained(f"list s3://{self._bucket}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, StartAfter=start_after
@@ -75,9 +75,9 @@ class S3Lake(Lake):
             for page in pages:
                 _buckets_seen.add(self._bucket)
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"], entry["Size"]
+                    yield entry["Key"], StoredDay(entry["Size"], entry["ETag"], entry["LastModified"])
 
-    def _size(self, key: str) -> int | None:
+    def _find(self, key: str) -> StoredDay | None:
         with self._explained(f"look at s3://{self._bucket}/{key}"):
             try:
                 head = self._s3.head_object(Bucket=self._bucket, Key=key)
@@ -86,7 +86,17 @@ class S3Lake(Lake):
                     raise
                 self._check_bucket()
                 return None
-        return int(head["ContentLength"])
+        facts = DayFacts.from_s3(head["Metadata"])
+        return StoredDay(head["ContentLength"], head["ETag"], head["LastModified"], facts)
+
+    def _short(self, facts: DayFacts) -> DayFacts:
+        return DayFacts.from_s3(facts.to_s3())
+
+    def fetch(self, table: str, day: date, path: Path) -> None:
+        """Write a day's object to a local file."""
+        key = self.key(table, day)
+        with self._explained(f"read s3://{self._bucket}/{key}"):
+            self._s3.download_file(self._bucket, key, str(path))
 
     def _read_end(self, key: str, count: int) -> bytes:
         with self._explained(f"read s3://{self._bucket}/{key}"):
@@ -104,17 +114,43 @@ class S3Lake(Lake):
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
             _buckets_seen.add(self._bucket)
 
-    def _put(self, path: Path, key: str) -> None:
+    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
         transfer = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=UPLOAD_THREADS
         )
         with self._explained(f"write s3://{self._bucket}/{key}"):
             if path.stat().st_size >= PART_BYTES:
                 self._abort_uploads(key)
-            extra = {"ContentType": "application/vnd.apache.parquet"}
+            extra = {
+                "ContentType": "application/vnd.apache.parquet",
+                "Metadata": facts.to_s3(),
+                "ChecksumAlgorithm": "CRC32",  # of the whole object, also when it goes in parts
+            }
+            if path.stat().st_size >= PART_BYTES:
+                extra["ChecksumType"] = "FULL_OBJECT"
             # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
-            with create_transfer_manager(self._s3, transfer) as manager:
+            with self._only_if(replaces), create_transfer_manager(self._s3, transfer) as manager:
                 manager.upload(str(path), self._bucket, key, extra_args=extra).result()
+
+    @contextmanager
+    def _only_if(self, replaces: StoredDay | None) -> Iterator[None]:
+        """Have S3 refuse a publishing request unless `replaces` still stands at the key; boto3 cannot say so in parts.
+
+        Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        condition = {"IfMatch": replaces.etag} if replaces else {"IfNoneMatch": "*"}
+
+        def add(params: dict[str, Any], **_: Any) -> None:
+            params.update(condition)
+
+        events = [f"before-parameter-build.s3.{name}" for name in ("PutObject", "CompleteMultipartUpload")]
+        for event in events:
+            self._s3.meta.events.register(event, add)
+        try:
+            yield
+        finally:
+            for event in events:
+                self._s3.meta.events.unregister(event, add)
 
     def _abort_uploads(self, key: str) -> None:
         """Abort what killed runs left of this key's uploads; nothing else lists them, and they cost storage."""
@@ -141,6 +177,8 @@ class S3Lake(Lake):
                 "ExpiredToken": "the session token has expired: renew it",
                 "RequestTimeTooSkewed": "the clock of this machine is wrong",
             }
+            if code in _CHANGED:
+                raise ChangedError(f"cannot {action}: it has changed meanwhile; the next run looks again") from error
             hint = hints.get(code) or (hints["AccessDenied"] if status == 403 else "the next run tries again")
             raise LakeError(f"cannot {action}: S3 answered {status} {code}; {hint}") from error
         except (BotoCoreError, Boto3Error) as error:

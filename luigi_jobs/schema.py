@@ -75,18 +75,19 @@ class Field:
     def is_zero_date(self) -> str:
         """Return the SQL expression that is 1 for a value that is no real date, else 0."""
         quoted = quote_name(self.name)
-        return f"({quoted} IS NOT NULL AND ({_real_date(quoted)}) IS NOT TRUE)"
+        return f"({quoted} IS NOT NULL AND ({real_date(quoted)}) IS NOT TRUE)"
 
     def select(self, guards: Guards) -> str:
         """Return what is selected in the column's place."""
         if guards.dates and self.is_date:
-            return f"IF({_real_date(quote_name(self.name))}, {self.expression}, NULL)"
+            return f"IF({real_date(quote_name(self.name))}, {self.expression}, NULL)"
         if guards.most_bytes and self.size:
             return f"IF({self.size} > {guards.most_bytes}, NULL, {self.expression})"
         return self.expression
 
 
-def _real_date(quoted: str) -> str:
+def real_date(quoted: str) -> str:
+    """Return the SQL condition that a quoted column's value is a real date."""
     return f"YEAR({quoted})>0 AND DAYOFMONTH({quoted}) BETWEEN 1 AND DAYOFMONTH(LAST_DAY({quoted}))"
 
 

@@ -39,6 +39,8 @@ class LakeSettings:
     staging_dir: str
     timezone: tzinfo
     settle_hours: float
+    connect_timeout_s: int
+    read_timeout_s: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,19 @@ class TypeRule:
 
 
 @dataclass(frozen=True)
+class FingerprintRule:
+    """What tells whether a day has changed: `count` (its rows), or besides `max` of a column, or `checksum`."""
+
+    kind: str
+    column: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what is taken besides the rows; empty for nothing."""
+        return {"count": "", "max": f"max({self.column})"}.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True)
 class TableSettings:
     """[table.NAME]: `name` is the folder in the lake, `source` the table in MySQL."""
 
@@ -81,6 +96,8 @@ class TableSettings:
     zero_dates: str
     transform: str
     schema_changes: str
+    fingerprint: FingerprintRule
+    refresh_days: int
     connections: int
     slice_mb: int
 
@@ -102,7 +119,7 @@ class Settings:
             )
         return self.tables[name]
 
-    def fingerprint(self, table: TableSettings) -> str:
+    def hash(self, table: TableSettings) -> str:
         """Return a hash of every setting that decides what a day's rows are; secrets and timeouts are no part of it."""
         parts = (__version__, self.mysql.host, self.mysql.port, self.mysql.database, self.mysql.driver)
         return hashlib.sha256(

@@ -137,6 +137,7 @@ def _check_settings(table: TableSettings, columns: tuple[Column, ...], where: st
         ("date_column", table.date_column),
         *(("decode", rule.source) for rule in table.decode),
         *(("types", rule.column) for rule in table.types),
+        *(("fingerprint", name) for name in [table.fingerprint.column] if name),
     ]
     for key, name in wanted:
         if name not in types:

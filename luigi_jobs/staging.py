@@ -32,6 +32,7 @@ _LOCK_POLL_S = 0.2
 class Stamp:
     """What a day's files were made by: hashes of settings and of query and schema, the run, rows, when, how long.
 
+    `fingerprint` is MySQL's of the day, `as_of` when that was by its clock; `extracted_at` by this machine's.
     `boot` names the system's uptime: what was staged before it is not used again, so that nothing has to be flushed.
     """
 
@@ -41,6 +42,8 @@ class Stamp:
     boot: str
     rows: int
     zero_dates: dict[str, int]
+    fingerprint: str
+    as_of: str
     extracted_at: float
     seconds: float
 

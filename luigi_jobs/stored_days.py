@@ -1,19 +1,35 @@
 """What a lake is: the days of every table, and how one is published."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from luigi.target import FileSystemTarget
 
-from luigi_jobs.errors import LakeError
-from luigi_jobs.layout import day_key, parse_key
+from luigi_jobs.errors import ChangedError, LakeError
+from luigi_jobs.facts import DayFacts
+from luigi_jobs.layout import day_key, parse_key, table_prefix
 from luigi_jobs.settings import LakeSettings
+
+logger = logging.getLogger("luigi-interface")
 
 MISSING_HOLDS_S = 60.0
 RECENT = timedelta(days=62)
+PUBLISH_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class StoredDay:
+    """A day's object: `etag` is another one for other bytes; `facts` are None where a listing does not tell them."""
+
+    size: int
+    etag: str
+    modified: datetime
+    facts: DayFacts | None = None
 
 
 class Lake(ABC):
@@ -32,17 +48,17 @@ class Lake(ABC):
         """Return the key, or the path, of a day's one object."""
         return day_key(self.settings.prefix, table, self.settings.partition_key, day)
 
-    def list_days(self, table: str, first: date, last: date) -> dict[date, int]:
-        """Return the size in bytes of every day of a table in [first, last] that is in the lake.
+    def list_days(self, table: str, first: date, last: date) -> dict[date, StoredDay]:
+        """Return every day of a table in [first, last] that is in the lake.
 
         Raises:
             LakeError: the lake refused or was lost; never a short answer.
         """
         found = {}
-        for key, size in self._list(table, first):
+        for key, stored in self._list(table, first):
             day = parse_key(self.settings.prefix, table, self.settings.partition_key, key)
             if day and first <= day <= last:
-                found[day] = size
+                found[day] = stored
             if day and day > last:
                 break
         if found:
@@ -52,6 +68,16 @@ class Lake(ABC):
             if (day := date.fromordinal(ordinal)) not in found:
                 self._missing_since[table, day] = now
         return found
+
+    def list_everything(self, table: str) -> tuple[dict[date, StoredDay], dict[str, StoredDay]]:
+        """Return all days of a table, and all other objects below its prefix, by key."""
+        days, others = {}, {}
+        for key, stored in self._list(table, None):
+            if day := parse_key(self.settings.prefix, table, self.settings.partition_key, key):
+                days[day] = stored
+            else:
+                others[key] = stored
+        return days, others
 
     def newest_day(self, table: str, first: date, last: date) -> date | None:
         """Return the newest day of a table in [first, last] that is in the lake; seldom by more than one listing."""
@@ -65,37 +91,60 @@ class Lake(ABC):
         """Return the last `count` bytes of a day's object, or all it has."""
         return self._read_end(self.key(table, day), count)
 
+    @abstractmethod
+    def fetch(self, table: str, day: date, path: Path) -> None:
+        """Write a day's object to a local file."""
+
     def has_day(self, table: str, day: date) -> bool:
-        """Say whether a day is in the lake, by one HEAD unless a listing has just shown that it is not."""
+        """Say whether a day is in the lake."""
+        return self.find_day(table, day) is not None
+
+    def find_day(self, table: str, day: date) -> StoredDay | None:
+        """Return a day, or None when it is not in the lake, by one HEAD unless a listing has just shown that."""
         listed = self._missing_since.get((table, day))
         if listed is not None and time.monotonic() - listed < MISSING_HOLDS_S:
-            return False
-        return self.size(table, day) is not None
+            return None
+        return self._find(self.key(table, day))
+
+    def find_facts(self, table: str, day: date) -> DayFacts:
+        """Return what is cheaply known of a day in the lake; nothing for one that says nothing, or is not there."""
+        stored = self._find_with_facts(self.key(table, day))
+        return (stored and stored.facts) or DayFacts()
 
     def forget_listings(self) -> None:
         """Ask for every day again: planning is over, and other runs publish too."""
         self._missing_since.clear()
         self._newest.clear()
 
-    def size(self, table: str, day: date) -> int | None:
-        """Return a day's size in bytes, or None when it is not in the lake, by one HEAD."""
-        return self._size(self.key(table, day))
+    def publish(self, path: Path, table: str, day: date, facts: DayFacts) -> bool:
+        """Put a whole local file in a day's place by one atomic step, unless what stands there was extracted later.
 
-    def publish(self, path: Path, table: str, day: date) -> int:
-        """Put a whole local file in a day's place, by one atomic step, and return its size in bytes.
+        Returns:
+            False when a day that was extracted later stands there: it stays.
 
         Raises:
             LakeError: the lake refused, was lost, or has another size than was sent.
         """
-        sent = path.stat().st_size
-        self._put(path, self.key(table, day))
+        sent, key = path.stat().st_size, self.key(table, day)
+        for attempt in range(1, PUBLISH_ATTEMPTS + 1):
+            stored = self._find_with_facts(key)
+            if stored and stored.facts and stored.facts.extracted_at > facts.extracted_at:
+                return False
+            try:
+                self._put(path, key, facts, stored)
+                break
+            except ChangedError as error:  # by another run, or by this one: the answer to its first request was lost
+                if (after := self._find_with_facts(key)) and after.facts == self._short(facts) and after.size == sent:
+                    break
+                if attempt == PUBLISH_ATTEMPTS:
+                    raise
+                logger.info("%s %s: %s; looking again", table, day, error)
         self._missing_since.pop((table, day), None)
-        stored = self.size(table, day)
-        if stored != sent:
-            raise LakeError(
-                f"{self.key(table, day)} has {stored} bytes after {sent} were sent; the next run sends it again"
-            )
-        return sent
+        after = self._find(key)
+        if after is None or after.size != sent:
+            has = f"has {after.size} bytes" if after else "is not there"
+            raise LakeError(f"{key} {has} after {sent} bytes were sent; the next run sends it again")
+        return True
 
     @abstractmethod
     def target(self, table: str, day: date) -> FileSystemTarget:
@@ -104,15 +153,27 @@ class Lake(ABC):
     def check(self) -> None:  # noqa: B027  # S3 says it with the first listing
         """Raise LakeError where it is plain, without writing, that no day can be published."""
 
-    @abstractmethod
-    def _list(self, table: str, first: date) -> Iterator[tuple[str, int]]:
-        """Yield (key, size) of a table's objects in the order of keys; days before `first` may be left out."""
+    def _prefix(self, table: str) -> str:
+        return table_prefix(self.settings.prefix, table)
 
     @abstractmethod
-    def _size(self, key: str) -> int | None: ...
+    def _list(self, table: str, first: date | None) -> Iterator[tuple[str, StoredDay]]:
+        """Yield the objects below a table's prefix by key, in its order; days before `first` may be left out."""
+
+    @abstractmethod
+    def _find(self, key: str) -> StoredDay | None:
+        """Return an object, or None when it is not there."""
+
+    def _find_with_facts(self, key: str) -> StoredDay | None:
+        return self._find(key)
+
+    @abstractmethod
+    def _short(self, facts: DayFacts) -> DayFacts:
+        """Return what of a day's facts `find_facts` reads back."""
 
     @abstractmethod
     def _read_end(self, key: str, count: int) -> bytes: ...
 
     @abstractmethod
-    def _put(self, path: Path, key: str) -> None: ...
+    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
+        """Put a file at a key, if what stands there is still `replaces`; raise ChangedError if it is not."""

@@ -13,9 +13,15 @@ from luigi.tools.range import RangeDaily
 
 from luigi_jobs import gaps, process
 from luigi_jobs.config import load_settings
-from luigi_jobs.day_of_table import check_closed, forget_listings, open_day
+from luigi_jobs.day_of_table import DayOfTable, check_closed, forget_listings, open_day, parse_instant
 from luigi_jobs.days import utc_today
 from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError
+
+LOADED_SINCE = "load again what was published before this instant, such as 2026-11-22T10:00"
+
+
+def _open(task: luigi.Task) -> DayOfTable:
+    return open_day(task.table, task.date, parse_instant(task.loaded_since))
 
 
 def _pipeline() -> ModuleType:
@@ -30,6 +36,7 @@ class ExtractDay(luigi.Task):
 
     date = luigi.DateParameter(description="the day, YYYY-MM-DD")
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+    loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
 
     @property
     def priority(self) -> int:
@@ -38,16 +45,16 @@ class ExtractDay(luigi.Task):
 
     def output(self) -> luigi.Target:
         """Return the staged Arrow IPC file."""
-        return luigi.LocalTarget(open_day(self.table, self.date).folder.extract, format=luigi.format.Nop)
+        return luigi.LocalTarget(_open(self).folder.extract, format=luigi.format.Nop)
 
     def complete(self) -> bool:
         """Say whether the extract, or what was made of it, stands."""
-        one = open_day(self.table, self.date)
+        one = _open(self)
         return _pipeline().has_extract(one) or one.published
 
     def run(self) -> None:
         """Extract the day."""
-        one = open_day(self.table, self.date)
+        one = _open(self)
         _pipeline().extract_day(one, self.set_status_message, self.set_progress_percentage)
 
 
@@ -56,6 +63,7 @@ class DecodeDay(luigi.Task):
 
     date = luigi.DateParameter(description="the day, YYYY-MM-DD")
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+    loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
 
     @property
     def priority(self) -> int:
@@ -68,16 +76,16 @@ class DecodeDay(luigi.Task):
 
     def output(self) -> luigi.Target:
         """Return the staged Parquet file."""
-        return luigi.LocalTarget(open_day(self.table, self.date).folder.decoded, format=luigi.format.Nop)
+        return luigi.LocalTarget(_open(self).folder.decoded, format=luigi.format.Nop)
 
     def complete(self) -> bool:
         """Say whether the decoded day, or the published one, stands."""
-        one = open_day(self.table, self.date)
+        one = _open(self)
         return _pipeline().has_decoded(one) or one.published
 
     def run(self) -> None:
         """Decode the day."""
-        _pipeline().decode_day(open_day(self.table, self.date))
+        _pipeline().decode_day(_open(self))
 
 
 class LoadDay(luigi.Task):
@@ -85,6 +93,7 @@ class LoadDay(luigi.Task):
 
     date = luigi.DateParameter(description="the day, YYYY-MM-DD; it must be closed")
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
+    loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
 
     @property
     def priority(self) -> int:
@@ -98,15 +107,15 @@ class LoadDay(luigi.Task):
 
     def output(self) -> luigi.Target:
         """Return the day's one object."""
-        return open_day(self.table, self.date).target
+        return _open(self).target
 
     def complete(self) -> bool:
         """Say whether the day's one object stands at its one key."""
-        return open_day(self.table, self.date).published
+        return _open(self).published
 
     def run(self) -> None:
         """Publish the day."""
-        _pipeline().load_day(open_day(self.table, self.date))
+        _pipeline().load_day(_open(self), self.set_status_message)
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[datetime.date]) -> list[datetime.date]:
@@ -115,7 +124,10 @@ class LoadDay(luigi.Task):
         RangeDaily gives a functools.partial as `cls` and a one-shot map of days.
         """
         days = list(parameter_tuples)
-        return gaps.complete_days(cls(days[0]).table, days) if days else []
+        if not days:
+            return []
+        one = cls(days[0])
+        return gaps.complete_days(one.table, days, parse_instant(one.loaded_since))
 
 
 class Backfill(luigi.WrapperTask):
@@ -125,13 +137,14 @@ class Backfill(luigi.WrapperTask):
     start = luigi.DateParameter(default=None, description="first day to look at; default: `since` of the table")
     stop = luigi.DateParameter(default=None, description="day to stop before; default: up to the last closed day")
     limit = luigi.IntParameter(default=0, description="load at most so many days in this run; default 0: no limit")
+    loaded_since = luigi.OptionalStrParameter(default=None, description=LOADED_SINCE)
 
     @cached_property
     def window(self) -> gaps.Window:
         """The days looked at; settled once, so that a run over midnight has one answer."""
         if self.limit < 0:
             raise ConfigError(f"--limit {self.limit}: must be a number of days, or 0 for no limit", table=self.table)
-        return gaps.open_window(self.table, self.start, self.stop)
+        return gaps.open_window(self.table, self.start, self.stop, parse_instant(self.loaded_since))
 
     @cached_property
     def missing_days(self) -> luigi.Task:
@@ -143,7 +156,7 @@ class Backfill(luigi.WrapperTask):
         _pipeline().check_table(self.table)
         days = RangeDaily(
             of=LoadDay,
-            of_params={"table": self.table},
+            of_params={"table": self.table, "loaded_since": self.loaded_since},
             start=self.window.first,
             stop=self.window.stop,
             days_back=(utc_today() - self.window.first).days + 1,
@@ -160,10 +173,11 @@ class Backfill(luigi.WrapperTask):
 
     def complete(self) -> bool:
         """List the lake: no closed day of the window is missing."""
-        if not self.__dict__.pop("_ran", False):  # planning: a process that runs it again has another window
+        is_planning = not self.__dict__.pop("_ran", False)
+        if is_planning:  # a process that runs it again has another window
             self.__dict__.pop("window", None)
             self.__dict__.pop("missing_days", None)
-        missing = gaps.find_missing(self.window)
+        missing = gaps.find_missing(self.window, is_planning=is_planning, is_new_run=True)
         if not missing:
             gaps.log_complete(self.window)
         return not missing

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from luigi_jobs.settings import DateRule, DecodeRule, TypeRule
+from luigi_jobs.settings import DateRule, DecodeRule, FingerprintRule, TypeRule
 
 FIRST_MYSQL_DAY = date(1000, 1, 1)  # https://dev.mysql.com/doc/refman/8.4/en/datetime.html
 DECODERS = ("base64", "base64url", "hex", "gzip", "zlib", "url", "utf8", "json")
@@ -168,6 +168,16 @@ def parse_transform(text: str) -> str:
     if text and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
         raise ValueError("must be package.module:function")
     return text
+
+
+def parse_fingerprint(text: str) -> FingerprintRule:
+    """Read what is taken of a day to tell whether it has changed."""
+    if text in ("count", "checksum"):
+        return FingerprintRule(text)
+    match = re.fullmatch(r"max\(\s*(\S.*?)\s*\)", text)
+    if not match:
+        raise ValueError("must be count, max(COLUMN) or checksum")
+    return FingerprintRule("max", match[1])
 
 
 def parse_types(text: str) -> tuple[TypeRule, ...]:

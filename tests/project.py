@@ -204,6 +204,12 @@ def report_values(day: date, number: int) -> tuple[date, int | None, str, str | 
     return day, number if number % 7 else None, f"{number}.{number % 10000:04d}", encoded
 
 
+def without_footer(parquet: bytes) -> bytes:
+    """The encoded rows of a Parquet file; its footer says when the day was extracted."""
+    assert parquet[-4:] == b"PAR1"
+    return parquet[: -8 - int.from_bytes(parquet[-8:-4], "little")]
+
+
 def hash_rows(rows: Iterable[dict[str, Any]]) -> str:
     return hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
-from project import Project
+from project import Project, without_footer
 
 from luigi_jobs.day_of_table import open_day
 from luigi_jobs.pipeline import decode_day, extract_day, load_day
@@ -33,7 +33,7 @@ def load_object(project: Project, driver: str, table: str, day: date) -> bytes:
 def load_by_both(project: Project, table: str, day: date) -> bytes:
     """Return the object of a day, after a look whether both drivers make the same bytes of it."""
     first, second = (load_object(project, driver, table, day) for driver in DRIVERS)
-    assert first == second
+    assert without_footer(first) == without_footer(second)
     return first
 
 

@@ -10,7 +10,16 @@ from project import table_settings
 
 from luigi_jobs.config import LUIGI_DEFAULTS, parse_settings, set_luigi_defaults
 from luigi_jobs.errors import ConfigError
-from luigi_jobs.settings import DateRule, DecodeRule, LakeSettings, MySQLSettings, Settings, TableSettings, TypeRule
+from luigi_jobs.settings import (
+    DateRule,
+    DecodeRule,
+    FingerprintRule,
+    LakeSettings,
+    MySQLSettings,
+    Settings,
+    TableSettings,
+    TypeRule,
+)
 
 ROOT = Path(__file__).parent.parent
 GOOD = {
@@ -45,7 +54,7 @@ def change(section: str, **keys: str | None) -> dict[str, dict[str, str]]:
 def test_settings_of_few_keys_have_the_documented_defaults() -> None:
     assert parse(GOOD) == Settings(
         mysql=MySQLSettings("db", 3306, "reader", PASSWORD, "shop", "PREFERRED", "", "connectorx", 10, 600, 0),
-        lake=LakeSettings("s3://bucket/lake/", "bucket", "lake/", "date", "/var/tmp/x", UTC, 0.0),
+        lake=LakeSettings("s3://bucket/lake/", "bucket", "lake/", "date", "/var/tmp/x", UTC, 0.0, 10, 60),
         tables={"reports": table_settings()},
     )
 
@@ -68,6 +77,8 @@ def test_settings_of_every_key() -> None:
                 "schema_changes": "accept",
                 "connections": "4",
                 "slice_mb": "32",
+                "fingerprint": "max( updated at )",
+                "refresh_days": "7",
             },
         }
     )
@@ -87,6 +98,8 @@ def test_settings_of_every_key() -> None:
         zero_dates="error",
         transform="shop.reports:tidy",
         schema_changes="accept",
+        fingerprint=FingerprintRule("max", "updated at"),
+        refresh_days=7,
         connections=4,
         slice_mb=32,
     )
@@ -232,11 +245,11 @@ def test_table_that_is_unknown_names_those_that_are_known() -> None:
 
 def test_password_stands_in_no_repr_and_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = parse(GOOD)
-    fingerprint = settings.fingerprint(settings.table("reports"))
+    fingerprint = settings.hash(settings.table("reports"))
     monkeypatch.setenv("TEST_PASSWORD", "another")
 
     assert PASSWORD not in repr(settings)
-    assert parse(GOOD).fingerprint(settings.table("reports")) == fingerprint
+    assert parse(GOOD).hash(settings.table("reports")) == fingerprint
 
 
 def test_fingerprint_changes_with_what_decides_the_rows() -> None:
@@ -252,7 +265,7 @@ def test_fingerprint_changes_with_what_decides_the_rows() -> None:
     ]
     prints = [parse(sections) for sections in changed]
 
-    assert len({settings.fingerprint(settings.table("reports")) for settings in prints}) == len(changed)
+    assert len({settings.hash(settings.table("reports")) for settings in prints}) == len(changed)
 
 
 def test_keys_of_default_hold_where_a_section_has_none() -> None:

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from project import Project, count_requests
 
 from luigi_jobs.days import each_day
 from luigi_jobs.errors import ConfigError, LakeError
+from luigi_jobs.facts import DayFacts
 from luigi_jobs.lake import LocalLake, S3Lake, open_lake
 from luigi_jobs.s3_lake import PART_BYTES
 from luigi_jobs.stored_days import Lake
 
 DAY = date(2021, 1, 31)
+FACTS = DayFacts(rows=3, source_rows=3, extracted_at="2026-11-22T10:00:00.000000Z")
 
 
 @pytest.fixture(params=["s3", "folder"])
@@ -40,21 +43,23 @@ def parquet(tmp_path: Path) -> Path:
 def test_publish_puts_the_day_at_its_one_key(lake: Lake, parquet: Path) -> None:
     assert lake.has_day("reports", DAY) is False
 
-    assert lake.publish(parquet, "reports", DAY) == len(b"a day")
+    assert lake.publish(parquet, "reports", DAY, FACTS)
 
+    stored = lake.find_day("reports", DAY)
+    assert stored
+    assert stored.size == len(b"a day")
+    assert lake.list_days("reports", DAY, DAY) == {DAY: replace(stored, facts=None)}
     assert lake.has_day("reports", DAY) is True
-    assert lake.size("reports", DAY) == len(b"a day")
-    assert lake.list_days("reports", DAY, DAY) == {DAY: len(b"a day")}
     assert lake.target("reports", DAY).exists()
     with lake.target("reports", DAY).open("r") as file:
         assert file.read() == b"a day"
 
 
 def test_publish_again_replaces_the_day(lake: Lake, parquet: Path) -> None:
-    lake.publish(parquet, "reports", DAY)
+    lake.publish(parquet, "reports", DAY, FACTS)
     parquet.write_bytes(b"another day")
 
-    lake.publish(parquet, "reports", DAY)
+    lake.publish(parquet, "reports", DAY, FACTS)
 
     with lake.target("reports", DAY).open("r") as file:
         assert file.read() == b"another day"
@@ -63,8 +68,8 @@ def test_publish_again_replaces_the_day(lake: Lake, parquet: Path) -> None:
 
 def test_list_days_shows_the_asked_range_only(lake: Lake, parquet: Path) -> None:
     for day in (date(2020, 12, 31), date(2021, 1, 1), date(2021, 1, 15), DAY, date(2021, 2, 1)):
-        lake.publish(parquet, "reports", day)
-    lake.publish(parquet, "reports2", date(2021, 1, 3))
+        lake.publish(parquet, "reports", day, FACTS)
+    lake.publish(parquet, "reports2", date(2021, 1, 3), FACTS)
 
     assert sorted(lake.list_days("reports", date(2021, 1, 1), DAY)) == [date(2021, 1, 1), date(2021, 1, 15), DAY]
 
@@ -73,7 +78,7 @@ def test_has_day_believes_a_listing_until_the_day_is_published(lake: Lake, parqu
     lake.list_days("reports", DAY, DAY)
     assert lake.has_day("reports", DAY) is False
 
-    lake.publish(parquet, "reports", DAY)
+    lake.publish(parquet, "reports", DAY, FACTS)
 
     assert lake.has_day("reports", DAY) is True
 
@@ -83,7 +88,7 @@ def test_list_days_ignores_keys_that_are_no_days(s3_lake: S3Lake, project: Proje
     for name in ("_SUCCESS", "date=20210130/part-0.parquet", "date=20210129/", "date=2021/reports.parquet"):
         project.s3.put_object(Bucket=project.bucket, Key=f"{project.prefix}/reports/{name}", Body=b"x")
 
-    assert s3_lake.list_days("reports", date(2021, 1, 1), date(2021, 12, 31)) == {DAY: 1}
+    assert s3_lake.list_days("reports", date(2021, 1, 1), date(2021, 12, 31)).keys() == {DAY}
     assert s3_lake.has_day("reports", date(2021, 1, 30)) is False
     assert s3_lake.has_day("reports", date(2021, 1, 29)) is False
 
@@ -116,7 +121,7 @@ def test_publish_of_a_large_file_aborts_what_a_killed_upload_left(s3_lake: S3Lak
     large = project.folder / "large"
     large.write_bytes(os.urandom(PART_BYTES + 1))
 
-    s3_lake.publish(large, "reports", DAY)
+    s3_lake.publish(large, "reports", DAY, FACTS)
 
     uploads = project.s3.list_multipart_uploads(Bucket=project.bucket, Prefix=f"{project.prefix}/")["Uploads"]
     assert [upload["Key"] for upload in uploads] == [key + "x"]
@@ -150,7 +155,7 @@ def test_s3_that_refuses_is_an_error_and_no_absence(
         elif ask == "look":
             lake.has_day("reports", DAY)
         else:
-            lake.publish(parquet, "reports", DAY)
+            lake.publish(parquet, "reports", DAY, FACTS)
 
     assert "s3cret" not in str(caught.value)
 
@@ -179,7 +184,7 @@ def test_folder_that_refuses_is_an_error(project: Project, parquet: Path) -> Non
 
     assert isinstance(lake, LocalLake)
     with pytest.raises(LakeError, match="cannot write"):
-        lake.publish(parquet, "reports", DAY)
+        lake.publish(parquet, "reports", DAY, FACTS)
 
 
 def test_each_process_has_a_lake_of_its_own(s3_lake: S3Lake) -> None:

@@ -10,17 +10,19 @@ import pyarrow as pa
 import pytest
 
 from luigi_jobs.errors import ConfigError, StagingError
-from luigi_jobs.files import ExtractWriter, Facts, count_parquet, read_extract, write_parquet
+from luigi_jobs.files import ExtractWriter, Head, count_parquet, read_extract, write_parquet
 from luigi_jobs.row_groups import row_groups
 from luigi_jobs.staging import DayFolder, Stamp, check_room, open_day, sweep
 
 DAY = date(2021, 1, 31)
-STAMP = Stamp("settings", "query", "run", "boot", 3, {"seen": 1}, 1.6e9, 1.5)
+STAMP = Stamp(
+    "settings", "query", "run", "boot", 3, {"seen": 1}, '{"rows": 3}', "2026-11-22T10:00:00.000000Z", 1.6e9, 1.5
+)
 BATCH = pa.record_batch({"id": [1, 2, 3]})
-FACTS = Facts(pa.schema([("id", pa.int32())]), ("id",))
+FACTS = Head(pa.schema([("id", pa.int32())]), ("id",))
 
 
-def write_extract(path: Path, batches: Iterable[pa.RecordBatch], facts: Facts = FACTS) -> int:
+def write_extract(path: Path, batches: Iterable[pa.RecordBatch], facts: Head = FACTS) -> int:
     with ExtractWriter(path, facts, lambda rows: None) as writer:
         for batch in batches:
             writer.write(batch)
@@ -83,9 +85,9 @@ def test_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
         batches = [pa.record_batch([pa.array([os.urandom(1 << 18)])], schema=schema) for _ in range(8)]
         with folder.locked():
             with pytest.raises(StagingError, match="cannot write"), folder.writing(folder.extract) as partial:
-                write_extract(partial, batches, Facts(schema, ()))
+                write_extract(partial, batches, Head(schema, ()))
             with pytest.raises(StagingError), folder.writing(folder.decoded) as partial:
-                write_parquet(partial, schema, batches, dict)
+                write_parquet(partial, schema, batches, lambda _: {})
             assert list(folder.path.iterdir()) == []
         with pytest.raises(StagingError, match=r"has [\d,]+ bytes free and the day needs about 2,000,000"):
             check_room(str(disk), 2_000_000)
@@ -164,11 +166,13 @@ def test_extract_that_is_cut_off_is_refused(folder: DayFolder, cut: int) -> None
 def test_parquet_has_every_row_and_the_schema(tmp_path: Path, counts: list[int]) -> None:
     path = tmp_path / "day.parquet"
 
-    write_parquet(path, BATCH.schema, [BATCH.slice(0, count) for count in counts], lambda: {"luigi_jobs.rows": "x"})
+    batches = [BATCH.slice(0, count) for count in counts]
+
+    write_parquet(path, BATCH.schema, batches, lambda rows: {"luigi_jobs.rows": str(rows)})
 
     assert count_parquet(path) == sum(counts)
     assert pa.parquet.read_schema(path).equals(BATCH.schema)
-    assert pa.parquet.read_metadata(path).metadata[b"luigi_jobs.rows"] == b"x"
+    assert pa.parquet.read_metadata(path).metadata[b"luigi_jobs.rows"] == str(sum(counts)).encode()
 
 
 def test_parquet_of_the_same_rows_is_the_same_bytes_however_they_were_cut(
@@ -179,7 +183,7 @@ def test_parquet_of_the_same_rows_is_the_same_bytes_however_they_were_cut(
     rows = pa.record_batch({"id": pa.array(range(5000)), "body": pa.array(texts), "flag": [True, None] * 2500})
     for size in (5000, 1024, 37):
         batches = [rows.slice(start, size) for start in range(0, 5000, size)]
-        write_parquet(tmp_path / str(size), rows.schema, batches, dict)
+        write_parquet(tmp_path / str(size), rows.schema, batches, lambda _: {})
 
     assert pa.parquet.read_table(tmp_path / "37").to_batches()[0].schema == rows.schema
     assert pa.parquet.ParquetFile(tmp_path / "37").read() == pa.Table.from_batches([rows])
@@ -190,7 +194,7 @@ def test_parquet_of_the_same_rows_is_the_same_bytes_however_they_were_cut(
 def test_parquet_row_groups_are_cut_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("luigi_jobs.files.ROW_GROUP_BYTES", 6 * 8)
 
-    write_parquet(tmp_path / "day.parquet", BATCH.schema, [BATCH] * 5, dict)
+    write_parquet(tmp_path / "day.parquet", BATCH.schema, [BATCH] * 5, lambda _: {})
 
     groups = pa.parquet.read_metadata(tmp_path / "day.parquet")
     assert [groups.row_group(index).num_rows for index in range(groups.num_row_groups)] == [6, 6, 3]

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 import pytest
 from luigi.configuration.cfg_parser import LuigiConfigParser
-from project import Project
+from project import Project, without_footer
 from reading import DRIVERS, READERS, Columns, count_zero_dates, load_object
 from torture import KINDS, Kind, known_kinds, make_table, print_table
 
@@ -82,14 +82,15 @@ def load_days(project: Project, table: str) -> dict[tuple[str, date], bytes]:
 
 
 def test_view_is_the_same_bytes_as_its_table(torture: Torture) -> None:
-    assert torture.views == torture.objects
+    for key, data in torture.objects.items():
+        assert without_footer(torture.views[key]) == without_footer(data)
 
 
 @pytest.mark.parametrize("day", DAYS)
 def test_both_drivers_publish_the_same_bytes(torture: Torture, day: date) -> None:
     first, second = (torture.objects[driver, day] for driver in DRIVERS)
 
-    assert first == second
+    assert without_footer(first) == without_footer(second)
     assert count_zero_dates(first) == ({"zero": 1} if day == GUARDED_DAY else {})
 
 

@@ -1,0 +1,80 @@
+"""Days of the lake that have changed in MySQL since they were loaded: `refresh_days` of a table's section."""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+from luigi_jobs.config import load_settings
+from luigi_jobs.day_of_table import last_closed, mark_changed
+from luigi_jobs.days import ONE_DAY
+from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
+from luigi_jobs.footers import read_footer
+from luigi_jobs.lake import open_lake
+from luigi_jobs.mysql import connect
+from luigi_jobs.settings import Settings, TableSettings
+from luigi_jobs.source import describe_table
+from luigi_jobs.stored_days import Lake, StoredDay
+
+logger = logging.getLogger("luigi-interface")
+
+HOLDS_S = 300.0
+REQUESTS_AT_A_TIME = 8
+
+_asked: dict[tuple[str, date, date], float] = {}  # by this process or the one it was forked from
+
+
+def find_changed(table: str, stored: Mapping[date, StoredDay], is_new_run: bool) -> None:
+    """Ask MySQL, once in a run, which of the newest stored days have changed, and have them count as missing.
+
+    Args:
+        stored: days of the lake; those among the last `refresh_days` closed days are looked at.
+        is_new_run: what was asked a moment ago does not count.
+
+    Raises:
+        SourceError, ConfigError: MySQL cannot tell.
+    """
+    settings = load_settings()
+    ours = settings.table(table)
+    last = last_closed()
+    days = sorted(day for day in stored if last - timedelta(days=ours.refresh_days) < day <= last)
+    if not days:
+        return
+    place = table, days[0], days[-1]
+    if not is_new_run and time.monotonic() - _asked.get(place, float("-inf")) < HOLDS_S:
+        return
+    now = _ask_mysql(settings, ours, days[0], days[-1] + ONE_DAY)
+    lake = open_lake(settings.lake)
+    with ThreadPoolExecutor(REQUESTS_AT_A_TIME, "facts") as pool:
+        before = dict(zip(days, pool.map(lambda day: read_fingerprint(lake, ours, day), days), strict=True))
+    changed = {day: (stored[day].etag, reason) for day in days if (reason := _compare(now[day], before[day]))}
+    mark_changed(table, changed, looked_at=days)
+    for day, (_, reason) in changed.items():
+        logger.warning("%s %s: has changed since it was loaded and is loaded again: %s", table, day, reason)
+    _asked[place] = time.monotonic()
+
+
+def _ask_mysql(settings: Settings, table: TableSettings, first: date, stop: date) -> dict[date, Fingerprint]:
+    with connect(settings.mysql) as connection:
+        source = describe_table(connection, settings.mysql, table)
+        return take_fingerprints(connection, source, first, stop, settings.lake.timezone)
+
+
+def read_fingerprint(lake: Lake, table: TableSettings, day: date) -> Fingerprint | None:
+    """Return the fingerprint that a day was loaded with; of files that do not tell, their rows; None for unknown."""
+    if taken := Fingerprint.parse(lake.find_facts(table.name, day).fingerprint):
+        return taken
+    footer = None if table.transform else read_footer(lake, table.name, day)
+    return Fingerprint(footer.num_rows) if footer else None
+
+
+def _compare(now: Fingerprint, before: Fingerprint | None) -> str:
+    """Say why a day is loaded again; empty when it need not."""
+    if before is None:
+        return ""
+    if change := now.describe_change(before):
+        return change
+    if now.kind and now.kind != before.kind:
+        return f"its fingerprint was {before.kind or 'count'}, and is {now.kind} now"
+    return ""

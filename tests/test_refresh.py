@@ -1,0 +1,369 @@
+"""Days that change in MySQL after they were loaded, and days that are wanted again."""
+
+import hashlib
+import json
+import re
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
+import pytest
+from project import Project, days_ago, last_days
+
+from luigi_jobs.day_of_table import open_day, parse_instant
+from luigi_jobs.days import ONE_DAY, each_day
+from luigi_jobs.errors import ConfigError
+from luigi_jobs.fingerprint import Fingerprint, take_fingerprint, take_fingerprints
+from luigi_jobs.lake import open_lake
+from luigi_jobs.mysql import connect
+from luigi_jobs.pipeline import decode_day, extract_day, load_day
+from luigi_jobs.plan import count_day, plan_day
+from luigi_jobs.source import describe_table
+from luigi_jobs.version import __version__
+
+DAY = date(2021, 1, 31)
+KINDS = ["count", "max(changed)", "checksum"]
+
+
+def run_steps(table: str, day: date) -> None:
+    for step in (extract_day, decode_day, load_day):
+        step(open_day(table, day))
+
+
+@pytest.fixture
+def changing(project: Project) -> Project:
+    """Five days of reports with a column that says when a row was last changed."""
+    project.add_reports(last_days(5), rows=3)
+    project.cursor.execute("ALTER TABLE reports ADD changed DATETIME(6) NOT NULL DEFAULT '2026-01-01'")
+    project.configure("table.reports", refresh_days="3", fingerprint="checksum")
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    return project
+
+
+def loaded(output: str) -> list[str]:
+    return sorted(re.findall(r"loaded table=reports day=(\S+)", output))
+
+
+def etags(project: Project) -> dict[str, str]:
+    found = project.s3.list_objects_v2(Bucket=project.bucket, Prefix=project.prefix)["Contents"]
+    return {entry["Key"]: entry["ETag"] for entry in found}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_day_says_what_it_is_in_its_footer_and_in_s3(project: Project, cursor: Any, kind: str) -> None:
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, seen DATE, raw TEXT, changed DATETIME, KEY (at))")
+    cursor.execute(
+        "INSERT INTO t VALUES (1, %s, '2021-00-00', 'YQ==', '2021-02-01 10:00:00'), (2, %s, '2021-01-01', '!', NULL)",
+        (DAY, DAY),
+    )
+    project.configure("table.t", date_column="at", since="2021-01-01", decode="raw -> text: base64 | utf8")
+    project.configure("table.t", on_decode_error="null", fingerprint=kind)
+    project.load()
+    began = datetime.now(UTC)
+
+    run_steps("t", DAY)
+
+    head = project.s3.head_object(Bucket=project.bucket, Key=project.key(DAY, "t"))["Metadata"]
+    project.s3.download_file(project.bucket, project.key(DAY, "t"), str(project.folder / "day"))
+    footer = {key.decode(): text.decode() for key, text in pq.read_metadata(project.folder / "day").metadata.items()}
+    lines = ["id: int32", "at: date32[day]", "seen: date32[day]", "text: string", "changed: timestamp[us]"]
+    assert footer["luigi_jobs.rows"] == footer["luigi_jobs.source_rows"] == "2"
+    assert footer["luigi_jobs.version"] == __version__
+    assert footer["luigi_jobs.schema"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert (footer["luigi_jobs.zero_dates"], footer["luigi_jobs.undecodable"]) == ('{"seen": 1}', '{"raw": 1}')
+    assert began <= datetime.fromisoformat(footer["luigi_jobs.extracted_at"]) <= datetime.now(UTC)
+    fingerprint = json.loads(footer["luigi_jobs.fingerprint"])
+    assert fingerprint.pop("rows") == 2
+    assert list(fingerprint) == ([] if kind == "count" else [kind])
+    if kind == "max(changed)":
+        assert fingerprint == {"max(changed)": "2021-02-01 10:00:00"}
+    alike = {name: footer[f"luigi_jobs.{name.replace('-', '_')}"] for name in ("rows", "source-rows", "fingerprint")}
+    alike |= {name: footer[f"luigi_jobs.{name.replace('-', '_')}"] for name in ("extracted-at", "version", "schema")}
+    assert head == {
+        f"luigi-jobs-{name}": text for name, text in (alike | {"zero-dates": "1", "undecodable": "1"}).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "zone"),
+    [
+        ("DATE", ["2021-03-27", "2021-03-28", "2021-03-29", "2021-03-00", "2021-02-28"], "Europe/Berlin"),
+        ("DATETIME(6)", ["2021-03-28 00:00:00", "2021-03-28 23:59:59.999999", "2021-03-30 12:00:00"], "Europe/Berlin"),
+        # Hours of a day that has 23 of them, in UTC.
+        ("TIMESTAMP NULL", ["2021-03-27 22:59:59", "2021-03-27 23:00:00", "2021-03-28 21:59:59"], "Europe/Berlin"),
+        (
+            "TIMESTAMP(6) NULL",
+            ["2021-10-30 21:59:59.999999", "2021-10-30 22:00:00", "2021-10-31 22:59:59"],
+            "Europe/Berlin",
+        ),
+        ("TIMESTAMP NULL", ["2021-03-27 18:14:59", "2021-03-27 18:15:00"], "Asia/Kathmandu"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fingerprints_of_a_window_are_those_of_its_days(
+    project: Project, cursor: Any, column: str, values: list[str], zone: str, kind: str
+) -> None:
+    cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, at {column}, changed INT, KEY (at))")
+    for number, value in enumerate(values):
+        cursor.execute("INSERT INTO t (at, changed) VALUES (%s, %s), (%s, %s)", (value, number, value, 9 + number))
+    project.configure("lake", timezone=zone)
+    project.configure("table.t", date_column="at", since="2021-01-01", fingerprint=kind)
+    settings = project.load()
+    first = date.fromisoformat(min(values)[:8] + "20")
+    stop = first + 40 * ONE_DAY
+    zone_info = ZoneInfo(zone)
+
+    with connect(settings.mysql) as connection:
+        source = describe_table(connection, settings.mysql, settings.table("t"))
+        window = take_fingerprints(connection, source, first, stop, zone_info)
+        single = {}
+        for day in each_day(first, stop):
+            plan = plan_day(connection, source, day, zone_info)
+            rows = count_day(connection, source, day, zone_info)
+            single[day] = take_fingerprint(connection, source, plan, rows)
+
+    assert window == single
+    assert sum(one.rows for one in window.values()) == 2 * sum(first <= _day(value, zone, column) for value in values)
+
+
+def _day(value: str, zone: str, column: str) -> date:
+    if value.endswith("-00"):
+        return date.fromisoformat(value[:8] + "01") - ONE_DAY
+    moment = datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date() if "TIMESTAMP" in column else moment.date()
+
+
+def test_fingerprint_is_read_back_and_nonsense_is_none() -> None:
+    for one in (Fingerprint(3), Fingerprint(3, "max(größe)", "2021-01-01"), Fingerprint(0, "checksum")):
+        assert Fingerprint.parse(str(one)) == one
+        assert str(one).isascii()
+    for text in ("", "{}", "[]", '{"rows": "x"}', "null", "3"):
+        assert Fingerprint.parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("count", "INSERT INTO reports (date_start) VALUES (%s)", "MySQL has 4 rows, and had 3"),
+        ("count", "DELETE FROM reports WHERE date_start = %s LIMIT 1", "MySQL has 2 rows, and had 3"),
+        ("max(changed)", "UPDATE reports SET changed = '2026-02-01' WHERE date_start = %s LIMIT 1",
+         "max(changed) is 2026-02-01 00:00:00.000000, and was 2026-01-01 00:00:00.000000"),
+        ("checksum", "UPDATE reports SET spend = spend + 0.0001 WHERE date_start = %s LIMIT 1", "checksum is "),
+        ("checksum", "UPDATE reports SET encoded = 'YQ==' WHERE date_start = %s LIMIT 1", "checksum is "),
+    ],
+)  # fmt: skip
+def test_backfill_loads_a_day_again_that_has_changed_and_says_why(
+    changing: Project, kind: str, change: str, reason: str
+) -> None:
+    if kind != "checksum":
+        changing.configure("table.reports", fingerprint=kind)
+        changing.remove_days(changing.days())
+        assert changing.luigi("Backfill", "--table", "reports").returncode == 0
+    before = etags(changing)
+    changing.cursor.execute(change, (days_ago(2),))
+    changing.cursor.execute(change, (days_ago(5),))  # longer ago than refresh_days
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 0, run.stdout
+    assert loaded(run.stdout) == [str(days_ago(2))]
+    line = f"WARNING: reports {days_ago(2)}: has changed since it was loaded and is loaded again: {reason}"
+    assert line in run.stdout
+    after = etags(changing)
+    assert {key for key in before if before[key] != after[key]} == {changing.key(days_ago(2))}
+    changing.cursor.execute("SELECT COUNT(*), SUM(spend) FROM reports WHERE date_start = %s", (days_ago(2),))
+    table = changing.read(days_ago(2)).to_pydict()
+    assert (len(table["id"]), sum(filter(None, table["spend"]))) == changing.cursor.fetchone()
+    assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == []
+
+
+def test_nothing_changed_asks_mysql_once_and_loads_nothing(changing: Project) -> None:
+    changing.environment["COUNT_REQUESTS"] = str(changing.folder / "requests")
+    changing.cursor.execute("SHOW GLOBAL STATUS LIKE 'Connections'")
+    before = int(changing.cursor.fetchone()[1])
+
+    run = changing.luigi("Backfill", "--table", "reports", module="counting")
+
+    changing.cursor.execute("SHOW GLOBAL STATUS LIKE 'Connections'")
+    assert run.returncode == 0
+    assert int(changing.cursor.fetchone()[1]) - before == 1
+    sent = (changing.folder / "requests").read_text().split()
+    assert sorted(sent) == ["HeadObject"] * 3 + ["ListObjectsV2"]
+
+
+def test_stock_range_daily_refreshes_too(changing: Project) -> None:
+    changing.cursor.execute("DELETE FROM reports WHERE date_start = %s LIMIT 1", (days_ago(1),))
+    arguments = ["--of", "LoadDay", "--of-params", '{"table": "reports"}', "--start", str(days_ago(5))]
+
+    run = changing.luigi("RangeDaily", *arguments)
+
+    assert run.returncode == 0, run.stdout
+    assert loaded(run.stdout) == [str(days_ago(1))]
+
+
+def test_what_changes_while_a_day_is_read_is_seen_by_the_next_run(
+    changing: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing.load()
+    changing.remove_days([days_ago(1)])
+    from luigi_jobs import reader
+
+    original = reader.stream_rows
+
+    def stream_rows(*arguments: Any) -> Any:
+        changing.cursor.execute("UPDATE reports SET account = 7777 WHERE date_start = %s LIMIT 1", (days_ago(1),))
+        return original(*arguments)
+
+    monkeypatch.setattr(reader, "stream_rows", stream_rows)
+    run_steps("reports", days_ago(1))
+    assert 7777 in changing.read(days_ago(1))["account"].to_pylist()
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert loaded(run.stdout) == [str(days_ago(1))]
+    assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == []
+
+
+def test_mysql_that_cannot_tell_is_no_green_run(changing: Project) -> None:
+    changing.configure("mysql", port="1")
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 35
+    assert "cannot reach MySQL" in run.stdout
+
+
+def test_days_of_an_older_release_count_by_their_rows(changing: Project) -> None:
+    """Their files say nothing of fingerprints."""
+    changing.configure("table.reports", fingerprint="count")
+    for day, rows in ((days_ago(1), 3), (days_ago(2), 2)):
+        path = changing.folder / "old"
+        pq.write_table(changing.read(day).slice(0, rows).replace_schema_metadata(), path)
+        changing.s3.upload_file(str(path), changing.bucket, changing.key(day))
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert loaded(run.stdout) == [str(days_ago(2))]
+
+
+def test_another_kind_of_fingerprint_loads_the_days_of_the_window_once(changing: Project) -> None:
+    changing.configure("table.reports", fingerprint="max(changed)")
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert loaded(run.stdout) == list(map(str, last_days(3)))
+    assert "its fingerprint was checksum, and is max(changed) now" in run.stdout
+    assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == []
+
+
+def test_a_fingerprint_of_a_column_that_is_not_there_is_refused(changing: Project) -> None:
+    changing.configure("table.reports", fingerprint="max(updated)")
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == 35
+    assert "[table.reports] fingerprint: " in run.stdout
+    assert "has no column 'updated'" in run.stdout
+
+
+def test_loaded_since_loads_again_what_is_older_and_goes_on_where_it_was(reports: Project) -> None:
+    assert reports.luigi("Backfill", "--table", "reports").returncode == 0
+    first = etags(reports)
+    time.sleep(1.1 - time.time() % 1)  # S3 tells seconds
+    since = datetime.now(UTC).replace(microsecond=0).isoformat()
+    limited = reports.luigi("Backfill", "--table", "reports", "--loaded-since", since, "--limit", "2")
+    half = etags(reports)
+
+    run = reports.luigi("Backfill", "--table", "reports", "--loaded-since", since)
+
+    assert limited.returncode == 30
+    assert f"3 of 5 closed days missing from the lake or outdated (wanted as loaded since {since})" in limited.stdout
+    assert f"--stop {days_ago(2)} --loaded-since {since}" in limited.stdout
+    assert sum(first[key] != half[key] for key in first) == 2
+    assert run.returncode == 0, run.stdout
+    assert loaded(run.stdout) == list(map(str, last_days(5)))[:3]
+    assert all(first[key] != etag for key, etag in etags(reports).items())
+    reports.check_reports(last_days(5))
+
+
+def test_loaded_since_costs_no_request_more(reports: Project) -> None:
+    assert reports.luigi("Backfill", "--table", "reports").returncode == 0
+    reports.environment["COUNT_REQUESTS"] = str(reports.folder / "requests")
+
+    run = reports.luigi("Backfill", "--table", "reports", "--loaded-since", "2026-01-01", module="counting")
+
+    assert run.returncode == 0
+    assert (reports.folder / "requests").read_text().split() == ["ListObjectsV2"]
+
+
+def test_load_day_takes_loaded_since(reports: Project) -> None:
+    day = str(days_ago(2))
+    for arguments, loads in (([], 1), ([], 0), (["--loaded-since", "2026-01-01T10:00"], 0)):
+        run = reports.luigi("LoadDay", "--date", day, "--table", "reports", *arguments)
+        assert (run.returncode, len(loaded(run.stdout))) == (0, loads), run.stdout
+    time.sleep(1.1)
+    since = datetime.now(UTC).isoformat()
+
+    run = reports.luigi("LoadDay", "--date", day, "--table", "reports", "--loaded-since", since)
+
+    assert (run.returncode, loaded(run.stdout)) == (0, [day]), run.stdout
+
+
+def test_loaded_since_is_in_the_zone_of_the_lake(project: Project) -> None:
+    project.configure("lake", timezone="Asia/Kathmandu")
+    project.add_reports([DAY])
+    project.load()
+
+    assert parse_instant("2026-01-01T10:00") == datetime(2026, 1, 1, 4, 15, tzinfo=UTC)
+    assert parse_instant("2026-01-01T10:00:07.5+01:00") == datetime(2026, 1, 1, 9, 0, 7, tzinfo=UTC)
+    assert parse_instant(None) is None
+    for wrong, why in (("yesterday", "must be like"), ("3026-01-01", "lies in the future")):
+        with pytest.raises(ConfigError, match=why):
+            parse_instant(wrong)
+
+
+def test_a_stale_writer_leaves_the_newer_day(project: Project) -> None:
+    """It was extracted before the day that is published when it wakes up."""
+    project.add_reports([days_ago(1)])
+    project.load()
+    stale = open_day("reports", days_ago(1))
+    extract_day(stale)
+    decode_day(stale)
+    old = stale.folder.decoded.read_bytes()
+    stale.folder.decoded.unlink()
+    project.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(1),))
+    run_steps("reports", days_ago(1))
+    stale.folder.path.mkdir(parents=True)
+    stale.folder.decoded.write_bytes(old)
+
+    load_day(stale)
+
+    assert project.read(days_ago(1)).num_rows == 21
+    assert project.staged() == []
+
+
+def test_a_writer_whose_day_is_replaced_at_the_last_moment_gets_412_and_looks_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.add_reports([days_ago(1)])
+    settings = project.load()
+    one = open_day("reports", days_ago(1))
+    extract_day(one)
+    decode_day(one)
+    lake = open_lake(settings.lake)
+    original, answers = lake._put, []
+
+    def put(path: Any, key: str, facts: Any, replaces: Any) -> None:
+        answers.append(replaces and replaces.size)
+        if len(answers) == 1:
+            project.s3.put_object(Bucket=project.bucket, Key=key, Body=b"another's")
+        original(path, key, facts, replaces)
+
+    monkeypatch.setattr(lake, "_put", put)
+
+    load_day(one)
+
+    assert answers == [None, len(b"another's")]
+    assert project.read(days_ago(1)).num_rows == 20
