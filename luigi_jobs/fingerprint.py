@@ -13,10 +13,9 @@ import pymysql
 from luigi_jobs.checksum import checksum_rows
 from luigi_jobs.days import day_bounds, each_day
 from luigi_jobs.mysql import fetch
-from luigi_jobs.plan import DayPlan, day_limits
+from luigi_jobs.plan import DayPlan, day_limits, day_query
 from luigi_jobs.schema import quote_name
 from luigi_jobs.settings import FingerprintRule
-from luigi_jobs.slices import Cut
 from luigi_jobs.source import Source
 
 ROWS = "rows"
@@ -65,12 +64,7 @@ def take_fingerprint(connection: pymysql.Connection, source: Source, plan: DayPl
     rule = source.settings.fingerprint
     if rule.kind == "count":
         return Fingerprint(rows)
-    where, axis = plan.condition, plan.axis
-    if axis and not axis.rest:
-        where = f"{where} AND {axis.condition(Cut(axis.low, axis.high))}"
-    hint = f" FORCE INDEX ({quote_name(plan.index)})" if plan.index else ""
-    query = f"SELECT {_aggregate(source, rule)} FROM {quote_name(source.settings.source)}{hint} WHERE {where}"
-    value = fetch(connection, query)[0][0]
+    value = fetch(connection, day_query(source, plan, _aggregate(source, rule)))[0][0]
     return Fingerprint(rows, rule.name, _print(value))
 
 

@@ -61,6 +61,12 @@ class LocalLake(Lake):
     def _short(self, facts: DayFacts) -> DayFacts:
         return facts
 
+    def list_folders(self) -> list[str]:
+        """Return the names of all folders of the lake, which tables have."""
+        root = Path(self.settings.prefix)
+        with self._explained(f"list {root}"):
+            return [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+
     def fetch(self, table: str, day: date, path: Path) -> None:
         """Write a day's file to another local file."""
         key = self.key(table, day)

@@ -42,12 +42,12 @@ class OneLineErrors(logging.Filter):
 
 
 def _put_in_a_line(record: logging.LogRecord, error: str) -> None:
-    record.msg, record.args = f"{record.getMessage()}: {_printable(error)}", ()
+    record.msg, record.args = f"{record.getMessage()}: {printable(error)}", ()
     record.exc_info = record.exc_text = None
     record.levelno, record.levelname = logging.ERROR, "ERROR"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace control characters: a value from a table must not steer a terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 

@@ -57,6 +57,15 @@ def day_limits(source: Source, day: date, zone: tzinfo) -> tuple[str, str]:
     return f"{day}{time}", f"{day + ONE_DAY}{time}"
 
 
+def day_query(source: Source, plan: DayPlan, aggregates: str) -> str:
+    """Return the query of aggregates over a day's rows, by the way on which they are read."""
+    where, axis = plan.condition, plan.axis
+    if axis and not axis.rest:
+        where = f"{where} AND {axis.condition(Cut(axis.low, axis.high))}"
+    hint = f" FORCE INDEX ({quote_name(plan.index)})" if plan.index else ""
+    return f"SELECT {aggregates} FROM {quote_name(source.settings.source)}{hint} WHERE {where}"
+
+
 def count_day(connection: pymysql.Connection, source: Source, day: date, zone: tzinfo) -> int:
     """Return how many rows of the table a day has."""
     return sum(rows for (rows,) in _measure_day(connection, source, day, zone, "COUNT(*)"))

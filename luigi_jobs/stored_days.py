@@ -92,6 +92,10 @@ class Lake(ABC):
         return self._read_end(self.key(table, day), count)
 
     @abstractmethod
+    def list_folders(self) -> list[str]:
+        """Return the names of all folders of the lake, which tables have."""
+
+    @abstractmethod
     def fetch(self, table: str, day: date, path: Path) -> None:
         """Write a day's object to a local file."""
 

@@ -9,6 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "luigi_jobs"
 # Top to bottom: a module may import those that stand below it.
 ORDER = [
     "__init__",
+    "cli",
+    "audit",
+    "deep",
     "tasks",
     "process",
     "gaps",

@@ -1,0 +1,99 @@
+"""The operator's command: `luigi-jobs audit`."""
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from datetime import date
+
+from luigi_jobs.audit import EQUAL, TableResult, audit_table, find_unknown_tables
+from luigi_jobs.config import load_settings
+from luigi_jobs.errors import LuigiJobsError
+from luigi_jobs.logs import printable
+
+DIFFERS, CANNOT_TELL = 1, 2
+
+_DESCRIPTION = """Compare MySQL and the lake of luigi.cfg, day by day; nothing is changed.
+
+exit codes: 0 the lake is what MySQL has, 1 something differs, 2 cannot tell
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    options = _parse(arguments)
+    try:
+        names = options.table or sorted(load_settings().tables)
+        tables = [audit_table(name, options.start, options.stop, options.deep) for name in names]
+        unknown = [] if options.table else find_unknown_tables()
+    except LuigiJobsError as error:
+        sys.stderr.write(f"ERROR: {type(error).__name__}: {printable(str(error))}\n")
+        return CANNOT_TELL
+    text = _to_json(tables, unknown) if options.json else "\n".join(_describe(table) for table in tables)
+    sys.stdout.write(f"{text}\n")
+    for folder in unknown if not options.json else ():
+        sys.stdout.write(f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n")
+    return DIFFERS if any(table.differs for table in tables) else 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="luigi-jobs")
+    commands = parser.add_subparsers(dest="command", required=True)
+    audit = commands.add_parser(
+        "audit",
+        description=_DESCRIPTION,
+        help="compare MySQL and the lake",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    audit.add_argument("--table", action="append", metavar="NAME", help="a table of luigi.cfg; default: all of them")
+    audit.add_argument("--start", type=date.fromisoformat, metavar="DAY", help="first day; default: `since`")
+    audit.add_argument("--stop", type=date.fromisoformat, metavar="DAY", help="day to stop before; default: all closed")
+    audit.add_argument("--deep", action="store_true", help="compare every value too; reads all of the lake")
+    audit.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args(arguments)
+
+
+def _to_json(tables: list[TableResult], unknown: list[str]) -> str:
+    """Return all that was found, days that are equal too."""
+    found = [asdict(table) | {"differs": table.differs} for table in tables]
+    differs = any(table.differs for table in tables)
+    return json.dumps({"differs": differs, "tables": found, "unknown_tables": unknown}, default=str, indent=2)
+
+
+def _describe(table: TableResult) -> str:
+    """Return the days that differ as a table, other objects, and the commands that repair them."""
+    wrong = [day for day in table.days if day.status != EQUAL]
+    older = sum(bool(day.detail) for day in table.days if day.status == EQUAL)
+    count = sum(table.first <= day.day < table.stop for day in table.days)
+    equal = sum(day.status == EQUAL for day in table.days)
+    lines = [f"{table.table}: {equal:,} of {count:,} closed days from {table.first} to before {table.stop} are equal"]
+    if older:
+        lines.append(f"{older:,} of them were loaded before columns were gained or widened, and are as they were")
+    if wrong:
+        rows = [("day", "status", "MySQL rows", "lake rows", "")]
+        rows += [
+            (str(day.day), day.status, _number(day.mysql_rows), _number(day.lake_rows), day.detail) for day in wrong
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for row in rows:
+            day, status, *numbers, detail = row
+            left = [day.ljust(widths[0]), status.ljust(widths[1])]
+            right = [number.rjust(width) for number, width in zip(numbers, widths[2:], strict=True)]
+            lines.append("  ".join([*left, *right, detail]).rstrip())
+    lines += [
+        f"{key} is no day of this table{', and readers take it for one' if is_data else ''}; nothing removes it but you"
+        for key, is_data in table.others.items()
+    ]
+    if table.commands:
+        lines += ["to repair:", *(f"  {command}" for command in table.commands)]
+    return "\n".join(map(printable, lines))
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""`luigi-jobs audit`: what it finds, what it says, what it exits with."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from datetime import date
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from project import Project, days_ago, last_days, today, without_footer
+from torture import known_kinds, make_table
+
+from luigi_jobs import cli
+from luigi_jobs.deep import select_as_loaded
+from luigi_jobs.mysql import connect
+from luigi_jobs.source import describe_table
+
+DAY = days_ago(2)
+
+
+@pytest.fixture
+def audited(project: Project) -> Project:
+    """Five days of reports in the lake."""
+    project.add_reports(last_days(5), rows=3)
+    project.cursor.execute("ALTER TABLE reports ADD changed DATETIME NOT NULL DEFAULT '2026-01-01'")
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    return project
+
+
+def audit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "luigi_jobs.cli", "audit", *arguments],
+        cwd=project.folder,
+        env=project.environment | {"LUIGI_CONFIG_PATH": "luigi.cfg"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def find(project: Project, *arguments: str) -> dict[str, str]:
+    """Return the days of reports that differ, and how, after a look whether the exit code says so."""
+    run = audit(project, "--json", *arguments)
+    found = json.loads(run.stdout)
+    days = {day["day"]: day["status"] for table in found["tables"] for day in table["days"] if day["status"] != "equal"}
+    assert run.returncode == int(found["differs"]), run.stderr
+    return days
+
+
+def rewrite(project: Project, day: date, change: Any) -> None:
+    """Replace a day's file by one with another table, whose footer says the same."""
+    path = project.folder / "rewritten"
+    table = project.read(day)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    project.s3.upload_file(str(path), project.bucket, project.key(day))
+
+
+def drop_first(table: pa.Table) -> pa.Table:
+    return table.slice(1)
+
+
+def change_a_value(table: pa.Table) -> pa.Table:
+    return table.set_column(0, "id", pc.add(table["id"], pa.array([0, 0, 1])))
+
+
+def widen(table: pa.Table) -> pa.Table:
+    return table.set_column(2, "account", table["account"].cast(pa.string()))
+
+
+@pytest.mark.parametrize("deep", [(), ("--deep",)])
+def test_audit_of_a_true_lake_is_green(audited: Project, deep: tuple[str, ...]) -> None:
+    run = audit(audited, "--table", "reports", *deep)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == f"reports: 5 of 5 closed days from {days_ago(5)} to before {today()} are equal\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("missing", lambda project: project.remove_days([DAY])),
+        ("rows", lambda project: project.cursor.execute("DELETE FROM reports WHERE date_start = %s LIMIT 1", (DAY,))),
+        ("rows", lambda project: rewrite(project, DAY, drop_first)),
+        ("schema", lambda project: rewrite(project, DAY, widen)),
+        ("unreadable", lambda project: project.put_days([DAY])),
+    ],
+)
+def test_audit_finds_a_day_that_differs_and_its_command_repairs_it(audited: Project, status: str, change: Any) -> None:
+    change(audited)
+
+    run = audit(audited, "--table", "reports")
+
+    assert run.returncode == 1
+    assert "reports: 4 of 5 closed days" in run.stdout
+    assert re.search(rf"^{DAY}  {status} ", run.stdout, re.MULTILINE), run.stdout
+    _, _, commands = run.stdout.partition("to repair:\n")
+    (command,) = commands.splitlines()
+    words = shlex.split(command)
+    assert words[:4] == ["luigi", "--module", "luigi_jobs", "Backfill"]
+    assert ("--loaded-since" in words) == (status != "missing")
+    assert audited.luigi(*words[3:]).returncode == 0
+    assert find(audited) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("max(changed)", "UPDATE reports SET changed = '2026-02-01' WHERE date_start = %s LIMIT 1"),
+        ("checksum", "UPDATE reports SET account = 4242 WHERE date_start = %s LIMIT 1"),
+    ],
+)
+def test_audit_finds_values_that_changed_since_by_the_fingerprint(audited: Project, kind: str, change: str) -> None:
+    audited.configure("table.reports", fingerprint=kind)
+    audited.remove_days(last_days(5))
+    assert audited.luigi("Backfill", "--table", "reports").returncode == 0
+    audited.cursor.execute(change, (DAY,))
+
+    assert find(audited) == {str(DAY): "stale"}
+
+
+def test_deep_audit_compares_every_value(audited: Project) -> None:
+    audited.cursor.execute("UPDATE reports SET account = 4242 WHERE date_start = %s LIMIT 1", (DAY,))
+    rewrite(audited, days_ago(4), change_a_value)
+
+    assert find(audited) == {}
+    assert find(audited, "--deep") == {str(DAY): "values", str(days_ago(4)): "values"}
+
+
+def test_deep_audit_notices_a_flipped_byte(audited: Project) -> None:
+    key = {"Bucket": audited.bucket, "Key": audited.key(DAY)}
+    data = audited.s3.get_object(**key)["Body"].read()
+    flipped = [bytes([*data[:at], data[at] ^ 1, *data[at + 1 :]]) for at in range(4, len(without_footer(data)))]
+    whole = read(data)
+    spoiled = [one for one in flipped if (table := read(one)) is not None and table != whole]  # pages have no checksums
+    audited.s3.put_object(**key, Body=spoiled[0])
+
+    assert find(audited, "--deep") == {str(DAY): "values"}
+
+    audited.s3.put_object(**key, Body=next(one for one in flipped if read(one) is None))
+    assert find(audited, "--deep") == {str(DAY): "unreadable"}
+
+
+def read(data: bytes) -> pa.Table | None:
+    try:
+        return pq.ParquetFile(BytesIO(data)).read()
+    except (pa.ArrowException, OSError):
+        return None
+
+
+TRANSFORM = """
+def tidy(frame):
+    return frame.assign(spend=frame["spend"] * 2)[lambda frame: frame["account"].notna()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "in_mysql"),
+    [
+        ({"decode": "encoded -> decoded: base64 | utf8"}, True),
+        ({"decode": "encoded -> decoded: base64", "on_decode_error": "null"}, False),
+        ({"decode": "encoded -> decoded: base64 | url"}, False),
+        ({"types": "account: string"}, False),
+        ({"transform": "jobs:tidy"}, False),
+    ],
+)
+def test_deep_audit_of_what_mysql_cannot_compute_reads_the_rows_again(
+    project: Project, keys: dict[str, str], in_mysql: bool
+) -> None:
+    project.add_reports(last_days(2), rows=50)
+    project.cursor.execute("UPDATE reports SET encoded = TO_BASE64(CONCAT('Übung', id))")
+    (project.folder / "jobs.py").write_text(TRANSFORM)
+    project.configure("table.reports", decode=None)
+    project.configure("table.reports", **keys)
+    project.environment["PYTHONPATH"] = str(project.folder)
+    run = project.luigi("Backfill", "--table", "reports", python_path=str(project.folder))
+    assert run.returncode == 0, run.stdout
+    if "transform" not in keys:
+        settings = project.load()
+        with connect(settings.mysql) as connection:
+            source = describe_table(connection, settings.mysql, settings.table("reports"))
+        assert (select_as_loaded(source) is not None) == in_mysql
+
+    assert find(project, "--deep") == {}
+
+    project.cursor.execute("UPDATE reports SET spend = 1 WHERE account IS NOT NULL AND date_start = %s", (days_ago(1),))
+    assert find(project, "--deep") == {str(days_ago(1)): "values"}
+
+
+def test_deep_audit_knows_every_type(project: Project, cursor: Any) -> None:
+    kinds = {f"c{number}": kind for number, kind in enumerate(known_kinds(cursor))}
+    make_table(cursor, "torture", kinds, [DAY])
+    project.configure("table.torture", date_column="at", since=str(DAY))
+    assert project.luigi("Backfill", "--table", "torture").returncode == 0
+
+    assert find(project, "--deep", "--stop", str(days_ago(1))) == {}
+
+
+def test_audit_reports_what_no_day_explains_and_removes_nothing(audited: Project) -> None:
+    foreign = ["date=20260101/reports.parquet", "date=20260102/part-0.parquet", "old.csv", "_SUCCESS"]
+    for name in foreign:
+        audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/reports/{name}", Body=b"x")
+    audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/orders/x", Body=b"x")
+    before = audited.keys()
+
+    run = audit(audited)
+
+    assert run.returncode == 1
+    assert re.search(r"^2026-01-01  extra  .* it is not closed, or lies before `since`", run.stdout, re.MULTILINE)
+    for name in foreign[1:3]:
+        assert f"{audited.prefix}/reports/{name} is no day of this table, and readers take it for one;" in run.stdout
+    assert f"{audited.prefix}/reports/_SUCCESS is no day of this table; nothing" in run.stdout
+    assert "orders/ is no table of luigi.cfg" in run.stdout
+    assert audited.keys() == before
+
+
+def test_what_readers_do_not_see_is_reported_and_no_difference(audited: Project) -> None:
+    audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/reports/_SUCCESS", Body=b"x")
+
+    run = audit(audited, "--table", "reports")
+
+    assert run.returncode == 0
+    assert "_SUCCESS is no day of this table" in run.stdout
+
+
+def test_a_column_that_was_gained_leaves_the_days_before_it_equal(audited: Project) -> None:
+    audited.cursor.execute("ALTER TABLE reports ADD gained INT")
+
+    run = audit(audited, "--table", "reports", "--deep")
+
+    assert run.returncode == 0
+    assert "5 of them were loaded before columns were gained or widened" in run.stdout
+
+
+def test_audit_of_a_range_looks_at_nothing_else(audited: Project) -> None:
+    audited.remove_days([days_ago(5), days_ago(1)])
+
+    assert find(audited, "--start", str(days_ago(4)), "--stop", str(days_ago(1))) == {}
+    assert find(audited) == {str(days_ago(5)): "missing", str(days_ago(1)): "missing"}
+    run = audit(audited)
+    assert f"--start {days_ago(5)} --stop {days_ago(4)}" in run.stdout
+    assert f"--start {days_ago(1)} --stop {today()}" in run.stdout
+
+
+def test_audit_of_a_lake_in_a_folder(project: Project) -> None:
+    project.add_reports(last_days(2), rows=3)
+    project.configure("lake", url=str(project.folder / "lake"))
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    folder = project.folder / "lake" / "reports"
+    assert find(project, "--deep") == {}
+    (folder / "mine.parquet").write_text("x")
+    (folder / f"date={days_ago(2):%Y%m%d}" / "reports.parquet").unlink()
+
+    run = audit(project)
+
+    assert (run.returncode, find(project)) == (1, {str(days_ago(2)): "missing"})
+    assert f"{folder}/mine.parquet is no day of this table, and readers take it for one" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "message"),
+    [
+        ("mysql", {"port": "1"}, "SourceError: cannot reach MySQL"),
+        ("mysql", {"database": "nowhere"}, "ConfigError: MySQL "),
+        ("lake", {"url": "s3://there-is-no-such-bucket/x"}, "LakeError: cannot list s3://there-is-no-such-bucket"),
+        ("table.reports", {"source": "nothing"}, "ConfigError: [table.reports] source"),
+    ],
+)
+def test_audit_that_cannot_tell_exits_2_with_one_line(
+    audited: Project, section: str, keys: dict[str, str], message: str
+) -> None:
+    audited.configure(section, **keys)
+
+    run = audit(audited, "--table", "reports")
+
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"ERROR: {message}")
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_audit_of_an_unknown_table_or_an_empty_range_exits_2(audited: Project) -> None:
+    assert "unknown table 'orders'" in audit(audited, "--table", "orders").stderr
+    run = audit(audited, "--start", str(days_ago(1)), "--stop", str(days_ago(2)))
+    assert (run.returncode, "is not before --stop" in run.stderr) == (2, True)
+
+
+def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    audited.load()
+
+    assert cli.main(["audit", "--table", "reports"]) == 0
+    assert "5 of 5 closed days" in capsys.readouterr().out
