@@ -9,7 +9,7 @@ from functools import cache
 
 from luigi.target import FileSystemTarget
 
-from luigi_jobs import staging
+from luigi_jobs import staging, watch
 from luigi_jobs.config import load_settings
 from luigi_jobs.days import last_closed_day
 from luigi_jobs.errors import ConfigError, NotClosedError
@@ -61,6 +61,10 @@ class DayOfTable:
     def reason(self) -> str:
         """Return why the day may have to be loaded again; empty for one that only may be missing."""
         return name_reason(self.table.name, self.day, self.loaded_since)
+
+    def work(self, marker: str = "") -> watch.Work:
+        """Return what the process that is at this day writes down; `marker` stands in its queries."""
+        return watch.Work(self.table.name, str(self.day), marker, self.settings.mysql.read_timeout_s if marker else 0)
 
     def __str__(self) -> str:
         return f"{self.table.name} {self.day}"

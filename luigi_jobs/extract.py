@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from luigi_jobs import files, staging
+from luigi_jobs import files, staging, watch
 from luigi_jobs.convert import Converter
 from luigi_jobs.day_of_table import DayOfTable
 from luigi_jobs.errors import LostConnectionError, MovedError
@@ -93,6 +93,7 @@ def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPerce
         progress = Progress(str(one), plan.rows, set_message, set_percentage)
         begun.before.add_done_callback(lambda done: None if done.exception() else progress.expect(done.result().rows))
         facts = files.Head(source.schema, source.primary_key)
+        watch.begin(one.work(reader.marker))
         with one.folder.writing(one.folder.extract) as partial:
             with files.ExtractWriter(partial, facts, progress) as writer:
                 reader.read_into(writer)

@@ -1,14 +1,38 @@
-"""Worker processes end with their parent: Luigi leaves them running, and publishing, when it is killed."""
+"""The processes of a run: they end with it, and what one that was ended leaves behind is tidied up.
 
+Stock Luigi leaves its workers running, and publishing, when it is killed.
+"""
+
+import atexit
 import ctypes
+import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import date
+from functools import cache
+from types import FrameType
 
+from luigi.cmdline_parser import CmdlineParser
 from luigi.worker import TaskProcess
 
+from luigi_jobs import staging, watch
+from luigi_jobs.config import load_settings
+from luigi_jobs.errors import LuigiJobsError
+from luigi_jobs.lake import open_lake
+from luigi_jobs.watch import Seen
+
+logger = logging.getLogger("luigi-interface")
+
 PR_SET_PDEATHSIG = 1
+LOOK_EVERY_S = 1.0
+TIDY_S = 3.0
 
 
 def die_with_parent() -> None:
@@ -17,9 +41,120 @@ def die_with_parent() -> None:
     Source: prctl(2), PR_SET_PDEATHSIG.
     """
     parent = multiprocessing.parent_process()
-    ours = isinstance(multiprocessing.current_process(), TaskProcess)
-    if parent is None or not ours or not sys.platform.startswith("linux"):
+    if parent is None or not isinstance(multiprocessing.current_process(), TaskProcess):
+        return
+    # The parent's handlers are not for its children: it ends them itself.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent.pid:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin(work: watch.Work) -> None:
+    """Write down what this process is at."""
+    watch.begin(work)
+
+
+def end() -> None:
+    """Write down that this process is done."""
+    watch.end(os.getpid())
+
+
+def watch_children() -> None:
+    """Look after the processes that Luigi forks from this one, and end them when this one is told to end."""
+    if multiprocessing.parent_process() is None:
+        _watch(os.getpid())
+
+
+@cache
+def _watch(pid: int) -> None:
+    threading.Thread(target=_look_again_and_again, name="watch", daemon=True).start()
+    atexit.register(_look_at_exit, pid)
+    is_command = CmdlineParser.get_instance() is not None  # luigi.build: signals are the caller's
+    if is_command and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+
+
+def _look_again_and_again() -> None:
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        _look()
+
+
+def _look_at_exit(pid: int) -> None:
+    if os.getpid() == pid:
+        _look()
+
+
+def _look() -> None:
+    """End processes that wait for MySQL for too long, and tidy up after those that were ended."""
+    for seen in watch.list_work():
+        if seen.process == os.getpid():
+            continue
+        if not _is_alive(seen.process):
+            watch.end(seen.process)
+            _tidy([seen])
+        elif 0 < seen.work.read_timeout_s < seen.waited_s:
+            mysql = load_settings().mysql
+            logger.error(
+                "%s %s: MySQL %s:%d has sent nothing for %d s (read_timeout_s in [mysql]): the connection is given up, "
+                "the next run tries again",
+                seen.work.table, seen.work.day, mysql.host, mysql.port, seen.work.read_timeout_s,
+            )  # fmt: skip
+            with suppress(ProcessLookupError):
+                os.kill(seen.process, signal.SIGKILL)
+
+
+def _is_alive(process: int) -> bool:
+    """Say whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        os.kill(process, 0)
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except ProcessLookupError:
+        return False
+    except OSError:  # it ended just now, or this is no Linux
+        return not os.path.isdir("/proc/self")
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """End the run: its processes at once, then what they leave on MySQL, in S3 and in staging."""
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    work = watch.list_work()
+    for process in multiprocessing.active_children():
+        process.kill()
+    for process in multiprocessing.active_children():
+        process.join(1.0)
+    tidying = threading.Thread(target=_tidy, args=(work,), daemon=True)
+    tidying.start()
+    tidying.join(TIDY_S)
+    at = ", ".join(sorted({f"{seen.work.table} {seen.work.day}" for seen in work}))
+    logger.error(
+        "stopped by %s%s; to go on: %s", signal.Signals(number).name, f" at {at}" if at else "",
+        shlex.join(["luigi", *sys.argv[1:]]),
+    )  # fmt: skip
+    logging.shutdown()
+    os._exit(128 + number)
+
+
+def _tidy(work: Iterable[Seen]) -> None:
+    """Remove what processes that have ended left: queries on MySQL, uploads to S3, partial files in staging."""
+    from luigi_jobs.mysql import kill_query  # noqa: PLC0415  # planning is spared the driver
+
+    settings = load_settings()
+    for seen in work:
+        table, day = seen.work.table, date.fromisoformat(seen.work.day)
+        with suppress(LuigiJobsError):
+            folder = staging.open_day(settings.lake.staging_dir, table, settings.lake.partition_key, day)
+            if folder.path.is_dir():
+                folder.sweep(published=False)
+        with suppress(LuigiJobsError):
+            if seen.work.marker:
+                kill_query(settings.mysql, seen.work.marker)
+            else:
+                open_lake(settings.lake).abort_uploads(table, day)

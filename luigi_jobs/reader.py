@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from luigi_jobs import watch
 from luigi_jobs.errors import LargeSliceError, LostConnectionError, LuigiJobsError, SchemaError, ZeroDateError
 from luigi_jobs.mysql import connect, kill_query
 from luigi_jobs.plan import DayPlan, find_zero_date
@@ -60,6 +61,8 @@ class _Part:
 class DayReader:
     """Reads one day; `zero_dates` counts, by column, the dates that were none and came as NULL.
 
+    `marker` stands in the text of every query.
+
     Rows go to the sink as they come, and a slice that is refused, lost or too large is taken back and read again. With
     several connections the slices that follow are read meanwhile and wait in memory.
     """
@@ -80,7 +83,7 @@ class DayReader:
         self._plan = plan
         self._label = label
         self._at_last_part = at_last_part
-        self._marker = f"luigi_jobs {uuid.uuid4().hex}"
+        self.marker = f"luigi_jobs {uuid.uuid4().hex}"
         self._guard_dates = False
         self._slice_bytes = source.settings.slice_mb * MB
         self._slicer = Slicer(plan.axis, plan.rows, source.row_bytes, self._slice_bytes) if plan.axis else None
@@ -197,11 +200,15 @@ class DayReader:
             index=self._plan.index,
             guards=Guards(self._guard_dates, most_bytes),
             batch_rows=batch_rows,
-            marker=self._marker,
+            marker=self.marker,
         )
         mysql = replace(self._mysql, driver=part.driver)
         with closing(stream_rows(mysql, self._source, query)) as stream:
-            for batch in stream:
+            while True:
+                with watch.waiting():
+                    batch = next(stream, None)
+                if batch is None:
+                    return
                 yield take_flags(batch, self._source.fields, query.guards, zero_dates)
 
     def _set_guards(self, part: _Part, error: ZeroDateError) -> None:
@@ -215,4 +222,4 @@ class DayReader:
     def _kill(self) -> None:
         """End the queries of this day that are under way: nobody takes their rows."""
         with suppress(LuigiJobsError):
-            kill_query(self._mysql, self._marker)
+            kill_query(self._mysql, self.marker)

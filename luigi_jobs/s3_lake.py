@@ -162,6 +162,12 @@ class S3Lake(Lake):
             for event in events:
                 self._s3.meta.events.unregister(event, add)
 
+    def abort_uploads(self, table: str, day: date) -> None:
+        """Abort the uploads of a day that a process which was ended has left."""
+        key = self.key(table, day)
+        with self._explained(f"tidy up s3://{self._bucket}/{key}"):
+            self._abort_uploads(key)
+
     def _abort_uploads(self, key: str) -> None:
         """Abort what killed runs left of this key's uploads; nothing else lists them, and they cost storage."""
         try:

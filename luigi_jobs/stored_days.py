@@ -154,6 +154,9 @@ class Lake(ABC):
     def target(self, table: str, day: date) -> FileSystemTarget:
         """Return the Luigi target of a day."""
 
+    def abort_uploads(self, table: str, day: date) -> None:  # noqa: B027  # a folder has none
+        """Abort the uploads of a day that a process which was ended has left."""
+
     def check(self) -> None:  # noqa: B027  # S3 says it with the first listing
         """Raise LakeError where it is plain, without writing, that no day can be published."""
 

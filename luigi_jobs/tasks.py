@@ -102,6 +102,7 @@ class LoadDay(luigi.Task):
 
     def requires(self) -> luigi.Task:
         """Require the decoded day; refuse a day that is not closed."""
+        process.watch_children()
         check_closed(self.date, self.table)
         return self.clone(DecodeDay)
 
@@ -207,8 +208,15 @@ class BackfillAll(luigi.WrapperTask):
 
 def _begin(task: luigi.Task) -> None:
     process.die_with_parent()
+    process.begin(_open(task).work())
     forget_listings()
+
+
+def _end(*_: object) -> None:
+    process.end()
 
 
 for _task in (ExtractDay, DecodeDay, LoadDay):
     _task.event_handler(luigi.Event.START)(_begin)
+    _task.event_handler(luigi.Event.SUCCESS)(_end)
+    _task.event_handler(luigi.Event.FAILURE)(_end)

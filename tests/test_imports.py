@@ -40,6 +40,7 @@ ORDER = [
     "source",
     "mysql",
     "memory",
+    "watch",
     "overrides",
     "decode",
     "dates",

@@ -1,0 +1,113 @@
+"""What the processes of a run are at, in memory that all of them share; process.py looks at it.
+
+connectorx holds the interpreter's lock while it waits for MySQL, and has no timeout for reading: no thread of the
+process that waits can end it. So it writes down since when it waits, and the process that it was forked from looks.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+_SLOTS, _SLOT_BYTES = 256, 1024
+_HEAD = struct.Struct("<qdi")  # process, waiting since by time.monotonic() or 0, length of the JSON that follows
+_file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this process and those that it forks
+_file.truncate(_SLOTS * _SLOT_BYTES)
+_memory = mmap.mmap(_file.fileno(), _SLOTS * _SLOT_BYTES)
+_waits: dict[int, float] = {}  # of this process, by thread
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process is at: a day of a table; `marker` stands in the text of its queries, if any."""
+
+    table: str
+    day: str
+    marker: str = ""
+    read_timeout_s: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The work of a process, and for how many seconds it has waited for MySQL; 0: it does not wait."""
+
+    slot: int
+    process: int
+    waited_s: float
+    work: Work
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other processes out; the kernel lets go when a process ends, however it ends."""
+    fcntl.lockf(_file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(_file, fcntl.LOCK_UN)
+
+
+def begin(work: Work) -> None:
+    """Write down what this process is at, in the place of what it was at before."""
+    mine = os.getpid()
+    with _locked():
+        slots = {_HEAD.unpack_from(_memory, slot * _SLOT_BYTES)[0]: slot for slot in reversed(range(_SLOTS))}
+        slot = slots.get(mine, slots.get(0))
+        text = json.dumps(asdict(work)).encode()
+        if slot is None or len(text) > _SLOT_BYTES - _HEAD.size:
+            return
+        _HEAD.pack_into(_memory, slot * _SLOT_BYTES, mine, 0.0, len(text))
+        offset = slot * _SLOT_BYTES + _HEAD.size
+        _memory[offset : offset + len(text)] = text
+    _waits.clear()
+
+
+def end(process: int) -> None:
+    """Strike out what a process was at."""
+    with _locked():
+        for slot in range(_SLOTS):
+            if _HEAD.unpack_from(_memory, slot * _SLOT_BYTES)[0] == process:
+                _HEAD.pack_into(_memory, slot * _SLOT_BYTES, 0, 0.0, 0)
+
+
+def list_work() -> list[Seen]:
+    """Return what all processes are at."""
+    seen, now = [], time.monotonic()
+    with _locked():
+        for slot in range(_SLOTS):
+            process, since, length = _HEAD.unpack_from(_memory, slot * _SLOT_BYTES)
+            if process:
+                offset = slot * _SLOT_BYTES + _HEAD.size
+                work = Work(**json.loads(_memory[offset : offset + length]))
+                seen.append(Seen(slot, process, now - since if since else 0.0, work))
+    return seen
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Say that this thread waits for MySQL, as long as the block lasts."""
+    thread = threading.get_ident()
+    _waits[thread] = time.monotonic()
+    _write_waits()
+    try:
+        yield
+    finally:
+        _waits.pop(thread, None)
+        _write_waits()
+
+
+def _write_waits() -> None:
+    mine = os.getpid()
+    since = min(_waits.values(), default=0.0)
+    for slot in range(_SLOTS):
+        process, _, length = _HEAD.unpack_from(_memory, slot * _SLOT_BYTES)
+        if process == mine:
+            _HEAD.pack_into(_memory, slot * _SLOT_BYTES, mine, since, length)
+            return

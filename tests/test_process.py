@@ -1,0 +1,124 @@
+"""Runs that are told to end, and processes that are ended: nothing runs on, nothing is left."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+from project import Project, days_ago, last_days
+from test_crash import group_members, wait_until
+
+from luigi_jobs import watch
+from luigi_jobs.watch import Work
+
+DRIVERS = ["connectorx", "pymysql"]
+
+
+@pytest.fixture(params=DRIVERS)
+def slow(project: Project, request: pytest.FixtureRequest) -> Project:
+    """A day of two rows; MySQL thinks for a minute before it sends each."""
+    project.add_reports([days_ago(1)], rows=2)
+    project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(60) nap FROM reports")
+    project.configure("mysql", driver=request.param)
+    project.configure("table.slow", date_column="date_start", since=str(days_ago(1)))
+    return project
+
+
+def list_queries(project: Project) -> list[str]:
+    project.cursor.execute("SELECT info FROM information_schema.processlist WHERE info LIKE '%slow%'")
+    return [text for (text,) in project.cursor.fetchall() if "processlist" not in text]
+
+
+def test_a_stalled_connection_is_given_up_after_read_timeout_s(slow: Project) -> None:
+    slow.configure("mysql", read_timeout_s="3")
+    began = time.monotonic()
+
+    run = slow.luigi("Backfill", "--table", "slow")
+
+    assert run.returncode == 30, run.stdout
+    assert time.monotonic() - began < 30
+    assert run.stdout.splitlines()[-1].startswith("ERROR: slow: 1 of 1 closed days missing from the lake")
+    if slow.sections["mysql"]["driver"] == "connectorx":
+        line = (
+            rf"^ERROR: slow {days_ago(1)}: MySQL 127.0.0.1:\d+ has sent nothing for 3 s \(read_timeout_s in \[mysql\]\)"
+        )
+        assert re.search(line, run.stdout, re.MULTILINE)
+    wait_until(lambda: list_queries(slow) == [], seconds=5)
+    assert slow.staged() == []
+
+
+def test_what_takes_longer_than_the_timeout_in_all_is_no_stall(project: Project) -> None:
+    project.add_reports([days_ago(1)], rows=6)
+    project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(1) nap FROM reports")
+    project.configure("mysql", read_timeout_s="3")
+    project.configure("table.slow", source="reports", date_column="date_start", since=str(days_ago(1)))
+
+    assert project.luigi("Backfill", "--table", "slow").returncode == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
+def test_a_run_that_is_told_to_end_ends_and_leaves_nothing(slow: Project, sent: signal.Signals, times: int) -> None:
+    run = slow.start("Backfill", "--table", "slow", "--workers", "4")
+    wait_until(lambda: list_queries(slow) != [], seconds=20)
+    began = time.monotonic()
+
+    for _ in range(times):
+        os.killpg(run.pid, sent) if sent == signal.SIGINT else os.kill(run.pid, sent)
+    output, _ = run.communicate(timeout=10)
+
+    assert run.returncode == 128 + sent, output
+    assert time.monotonic() - began < 5
+    last = output.splitlines()[-1]
+    assert last.startswith(f"ERROR: stopped by {sent.name} at slow {days_ago(1)}; to go on: luigi --module luigi_jobs")
+    assert "Traceback" not in output
+    assert group_members(run.pid) == []
+    wait_until(lambda: list_queries(slow) == [], seconds=2)
+    assert slow.staged() == []
+    assert slow.days("slow") == []
+
+
+@pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
+def test_the_query_of_a_process_that_is_killed_is_ended(slow: Project) -> None:
+    run = slow.start("Backfill", "--table", "slow")
+    wait_until(lambda: list_queries(slow) != [], seconds=20)
+    (child,) = [process for process in group_members(run.pid) if process != run.pid]
+
+    os.kill(child, signal.SIGKILL)
+    output, _ = run.communicate(timeout=20)
+
+    assert run.returncode == 30
+    assert f"slow: 1 of 1 closed days missing from the lake: {days_ago(1)}; to load: " in output.splitlines()[-1]
+    wait_until(lambda: list_queries(slow) == [], seconds=3)
+    assert slow.staged() == []
+
+
+def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project) -> None:
+    project.add_reports(last_days(3))
+    project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0.2) nap FROM reports")
+    project.configure("table.slow", date_column="date_start", since=str(days_ago(3)))
+    run = project.start("Backfill", "--table", "slow")
+    wait_until(lambda: list_queries(project) != [], seconds=20)
+    os.kill(run.pid, signal.SIGTERM)
+    run.communicate(timeout=10)
+
+    assert project.luigi("Backfill", "--table", "slow").returncode == 0
+    assert project.days("slow") == last_days(3)
+
+
+def test_work_is_written_down_and_struck_out() -> None:
+    work = Work("reports", "2021-01-31", "a marker", 7)
+    watch.begin(Work("orders", "2021-01-30"))
+    watch.begin(work)
+    with watch.waiting():
+        time.sleep(0.05)
+        (seen,) = [seen for seen in watch.list_work() if seen.process == os.getpid()]
+        assert (seen.work, seen.waited_s >= 0.05) == (work, True)
+    (seen,) = [seen for seen in watch.list_work() if seen.process == os.getpid()]
+    assert seen.waited_s == 0
+
+    watch.end(os.getpid())
+
+    assert [seen for seen in watch.list_work() if seen.process == os.getpid()] == []
