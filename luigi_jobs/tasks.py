@@ -153,6 +153,7 @@ class Backfill(luigi.WrapperTask):
 
         What every day would fail with is found out here, once.
         """
+        process.watch_children()
         gaps.report_at_exit(self.window)
         _pipeline().check_table(self.table)
         days = RangeDaily(

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 
 _SLOTS, _SLOT_BYTES = 256, 1024
 _HEAD = struct.Struct("<qdi")  # process, waiting since by time.monotonic() or 0, length of the JSON that follows
-_file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this process and those that it forks
-_file.truncate(_SLOTS * _SLOT_BYTES)
-_memory = mmap.mmap(_file.fileno(), _SLOTS * _SLOT_BYTES)
+_file, _path = tempfile.mkstemp(prefix="luigi_jobs-")
+os.unlink(_path)
+os.truncate(_file, _SLOTS * _SLOT_BYTES)
+_memory = mmap.mmap(_file, _SLOTS * _SLOT_BYTES)
 _waits: dict[int, float] = {}  # of this process, by thread
 
 

@@ -26,7 +26,7 @@ def slow(project: Project, request: pytest.FixtureRequest) -> Project:
 
 
 def list_queries(project: Project) -> list[str]:
-    project.cursor.execute("SELECT info FROM information_schema.processlist WHERE info LIKE '%slow%'")
+    project.cursor.execute("SELECT info FROM information_schema.processlist WHERE info LIKE '%* luigi_jobs %slow%'")
     return [text for (text,) in project.cursor.fetchall() if "processlist" not in text]
 
 
