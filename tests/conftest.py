@@ -13,6 +13,8 @@ import pytest
 from luigi.configuration.cfg_parser import LuigiConfigParser
 from project import Project, last_days
 
+pytest_plugins = ["fault_report"]
+
 
 def pytest_configure() -> None:
     missing = [name for name in ("MYSQL_URL", "S3_ENDPOINT_URL") if not os.environ.get(name)]

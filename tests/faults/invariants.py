@@ -1,0 +1,165 @@
+"""What holds after every fault: I1 to I7 of the fault table, each a function that says what is wrong, or nothing."""
+
+import re
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
+from project import Project, hash_rows
+
+from luigi_jobs.days import format_days
+
+CANARY = "cañary%/@'\"p:ß"
+CLEAN_WITHIN_S = 5.0
+DOCUMENTED_CODES = (10, 20, 25, 30, 35, 40)  # README, "Operating it"
+
+
+@dataclass
+class Reader:
+    """I1: reads every final key again and again, past all proxies, and keeps what was no whole Parquet file."""
+
+    project: Project
+    keys: list[str]
+    seen: dict[str, set[str]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    reads: int = 0
+
+    def __post_init__(self) -> None:
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="reader", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read everything once more, then end."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while True:
+            is_last = self._stopped.is_set()
+            for key in self.keys:
+                self._read_one(key)
+            if is_last:
+                return
+            self._stopped.wait(0.02)
+
+    def _read_one(self, key: str) -> None:
+        try:
+            answer = self.project.s3.get_object(Bucket=self.project.bucket, Key=key)
+        except ClientError:
+            return  # absent
+        data = answer["Body"].read()
+        self.reads += 1
+        etags = self.seen.setdefault(key, set())
+        if answer["ETag"] in etags:
+            return
+        etags.add(answer["ETag"])
+        try:
+            pq.ParquetFile(BytesIO(data)).read()
+        except Exception as error:  # noqa: BLE001  # whatever a reader of half a file meets
+            self.wrong.append(f"{key}: {len(data)} bytes are no Parquet file: {error}")
+
+
+def find_unequal(project: Project, table: str, days: Iterable[date]) -> list[date]:
+    """I2: return the days whose object holds other rows than MySQL has."""
+    return [day for day in days if not _is_equal(project, table, day)]
+
+
+def _is_equal(project: Project, table: str, day: date) -> bool:
+    project.cursor.execute(
+        f"SELECT id, date_start, account, spend, FROM_BASE64(encoded) decoded FROM `{table}` "
+        "WHERE date_start = %s ORDER BY id",
+        (day,),
+    )
+    names = [column[0] for column in project.cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in project.cursor.fetchall()]
+    try:
+        loaded = project.read(day, table)
+    except Exception:  # noqa: BLE001  # an object that cannot be read is a day that is lost
+        return False
+    return bool(loaded.schema.names == names and hash_rows(loaded.sort_by("id").to_pylist()) == hash_rows(rows))
+
+
+def wait_until_clean(project: Project, group: int, user: str) -> str:
+    """I4: return what a run has left behind that is not gone within five seconds."""
+    deadline = time.monotonic() + CLEAN_WITHIN_S
+    while (left := _find_left(project, group, user)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def _find_left(project: Project, group: int, user: str) -> str:
+    if processes := group_members(group):
+        return f"processes {processes}"
+    project.cursor.execute(
+        "SELECT id, command, LEFT(info, 80) FROM information_schema.processlist WHERE user = %s AND command <> 'Sleep'",
+        (user,),
+    )
+    if queries := project.cursor.fetchall():
+        return f"queries {queries}"
+    answer = project.s3.list_multipart_uploads(Bucket=project.bucket, Prefix=f"{project.prefix}/")
+    if uploads := [upload["Key"] for upload in answer.get("Uploads", ())]:
+        return f"uploads {uploads}"
+    partial = [path for path in project.staged() if path.endswith(".partial")]
+    return f"partial files {partial}" if partial else ""
+
+
+def group_members(group: int) -> list[int]:
+    """Return the living processes of a process group."""
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                members.append(int(entry.name))
+    return members
+
+
+def judge_code(code: int, missing: list[date]) -> str:
+    """I5: 0 when every day asked for is in the lake, and only then; otherwise a documented code."""
+    if (code == 0) == (not missing) and (code == 0 or code in DOCUMENTED_CODES):
+        return ""
+    return f"exit code {code} with {len(missing)} days missing"
+
+
+def judge_output(output: str, table: str, missing: list[date], cause: str) -> str:
+    """I6: return what the output fails to say of the days that are missing, and why.
+
+    The last error line names table, days and next command, and one above it names the table and matches `cause`: it is
+    another line, because one run may leave days missing for several causes, and cron mails all of them. Where S3 does
+    not say which days are missing, the line of the cause is the last.
+    """
+    if "Traceback" in output:
+        return "a traceback"
+    if not missing:
+        return ""
+    errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
+    because = [line for line in errors if table in line and re.search(cause, line)]
+    if not because:
+        return f"no error line of {table} says {cause!r}"
+    days = re.escape(format_days(missing))
+    whole = rf"ERROR: {table}: \d+ of \d+ closed days missing from the lake: {days}; to load: luigi .+"
+    if not re.fullmatch(whole, errors[-1]) and not (errors[-1] in because and "cannot list s3://" in errors[-1]):
+        return f"the last error line is {errors[-1]!r}"
+    return ""
+
+
+def find_secret(project: Project, output: str) -> str:
+    """I7: return where the password stands, in any shape a driver may print it."""
+    shapes = {CANARY, repr(CANARY)[1:-1], ascii(CANARY)[1:-1], quote(CANARY, safe=""), quote_plus(CANARY), "ary%/@"}
+    bodies = {"output": output.encode()}
+    bodies |= {str(path): path.read_bytes() for path in project.staging.rglob("*") if path.is_file()}
+    keys = project.keys()
+    for key in keys:
+        bodies[key] = project.s3.get_object(Bucket=project.bucket, Key=key)["Body"].read()
+    return ", ".join(name for name, body in bodies.items() if any(shape.encode() in body for shape in shapes))
