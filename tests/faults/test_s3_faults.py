@@ -126,7 +126,7 @@ def test_a_put_whose_answer_is_lost_is_sent_again(small: Trial) -> None:
     run = small.run()
 
     assert run.code == 0
-    assert small.s3.statuses("PutObject") == [0, 200, 200]
+    assert small.s3.statuses("PutObject") == [0, 412, 200]  # the second was sent on condition that nothing stands there
     small.heal()
 
 
