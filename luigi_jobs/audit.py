@@ -1,6 +1,7 @@
 """MySQL and the lake compared, day by day. It changes nothing."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from luigi_jobs import deep, staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
-from luigi_jobs.day_of_table import last_closed
+from luigi_jobs.day_of_table import last_closed, round_up
 from luigi_jobs.days import ONE_DAY, each_day
 from luigi_jobs.evolution import compare_schemas
 from luigi_jobs.facts import DayFacts
@@ -74,7 +75,7 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
     Raises:
         LuigiJobsError: settings are wrong, or MySQL or the lake cannot tell.
     """
-    began = datetime.now(UTC).replace(microsecond=0)
+    began = round_up(datetime.now(UTC))
     settings = load_settings()
     ours = settings.table(table)
     window = plan_window(ours, last_closed(), start, stop)
@@ -96,6 +97,8 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
         results = list(_look_deeper(settings, source, lake, results))
     results += _find_extra(stored, window, limited=bool(start or stop))
     results.sort(key=lambda result: result.day)
+    # The commands name that second, which must not lie in the future when they are run.
+    time.sleep(max(0.0, (began - datetime.now(UTC)).total_seconds()))
     return TableResult(
         table=table,
         first=window.first,

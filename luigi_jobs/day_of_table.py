@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 from luigi.target import FileSystemTarget
@@ -73,8 +73,7 @@ class DayOfTable:
 def is_outdated(table: str, day: date, stored: StoredDay, loaded_since: datetime | None) -> bool:
     """Say whether a day must be loaded again though it is in the lake."""
     etag, _ = _changed.get((table, day), ("", ""))
-    # S3 tells seconds: what was published in the second of the instant may be older.
-    return etag == stored.etag or (loaded_since is not None and stored.modified <= loaded_since)
+    return etag == stored.etag or (loaded_since is not None and stored.modified < loaded_since)
 
 
 def name_reason(table: str, day: date, loaded_since: datetime | None) -> str:
@@ -140,7 +139,12 @@ def parse_instant(text: str | None) -> datetime | None:
         instant = instant.replace(tzinfo=load_settings().lake.timezone)
     if instant > datetime.now(UTC):
         raise ConfigError(f"--loaded-since {text}: lies in the future, so no day could be loaded since")
-    return instant
+    return round_up(instant)
+
+
+def round_up(instant: datetime) -> datetime:
+    """Return the first whole second that is not before an instant: S3 tells seconds, rounded down."""
+    return instant if not instant.microsecond else instant.replace(microsecond=0) + timedelta(seconds=1)
 
 
 @cache

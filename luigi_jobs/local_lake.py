@@ -14,6 +14,7 @@ from luigi.target import FileSystemTarget
 
 from luigi_jobs.errors import ChangedError, LakeError
 from luigi_jobs.facts import DayFacts
+from luigi_jobs.staging import read_crc32
 from luigi_jobs.stored_days import Lake, StoredDay
 
 
@@ -78,7 +79,15 @@ class LocalLake(Lake):
             file.seek(max(0, os.path.getsize(key) - count))
             return file.read()
 
-    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
+    def _read_crc32(self, key: str) -> int:
+        with self._explained(f"read {key}"):
+            return read_crc32(Path(key))
+
+    def _remove(self, key: str) -> None:
+        with self._explained(f"remove {key}"):
+            os.unlink(key)
+
+    def _put(self, path: Path, key: str, facts: DayFacts, crc32: int, replaces: StoredDay | None) -> None:
         partial = Path(key).with_name(f".{Path(key).name}.partial")
         with self._explained(f"write {key}"):
             try:
@@ -87,6 +96,10 @@ class LocalLake(Lake):
                     shutil.copyfile(path, partial)
                     with open(partial, "rb+") as file:
                         os.fsync(file.fileno())
+                    if read_crc32(partial) != crc32:
+                        raise LakeError(
+                            f"cannot write {key}: other bytes arrived than were staged; the next run tries again"
+                        )
                     if self._find(key) != (replaces and replace(replaces, facts=None)):
                         raise ChangedError(f"cannot write {key}: it has changed meanwhile; the next run looks again")
                     os.replace(partial, key)

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -11,6 +12,7 @@ import pymysql
 from luigi_jobs.errors import ConfigError, LostConnectionError, SourceError
 from luigi_jobs.settings import MySQLSettings
 
+MAX_CLOCK_SKEW_S = 300
 MAX_PACKET_BYTES = 1024 * 1024 * 1024
 
 _UNREACHABLE = (2002, 2003, 2005)
@@ -40,8 +42,8 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
             database=mysql.database,
             charset="utf8mb4",
             connect_timeout=mysql.connect_timeout_s,
-            read_timeout=mysql.read_timeout_s,
-            write_timeout=mysql.read_timeout_s,
+            read_timeout=mysql.connect_timeout_s,  # of greeting and login
+            write_timeout=mysql.connect_timeout_s,
             max_allowed_packet=MAX_PACKET_BYTES,
             autocommit=True,
             ssl_disabled=mysql.ssl_mode == "DISABLED",
@@ -50,6 +52,7 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
         )
     except (pymysql.Error, OSError) as error:
         raise _explain_connect(error, mysql, where) from error
+    connection._read_timeout = connection._write_timeout = mysql.read_timeout_s
     with closing(connection):
         try:
             for statement in session_statements(mysql, "MariaDB" in connection.get_server_info()):
@@ -112,8 +115,19 @@ def fetch(connection: pymysql.Connection, statement: str, arguments: tuple[objec
 
 
 def read_clock(connection: pymysql.Connection) -> str:
-    """Return the server's time in UTC, ISO 8601 with microseconds: one clock for all hosts that load from it."""
-    return str(fetch(connection, "SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")[0][0])
+    """Return the server's time in UTC, ISO 8601 with microseconds: one clock for all hosts that load from it.
+
+    Raises:
+        ConfigError: this machine's clock, which says which days are closed, is another.
+    """
+    text = str(fetch(connection, "SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ')")[0][0])
+    ours = datetime.now(UTC)
+    if abs((ours - datetime.fromisoformat(text)).total_seconds()) > MAX_CLOCK_SKEW_S:
+        raise ConfigError(
+            f"this machine's clock says {ours:%Y-%m-%dT%H:%M:%SZ} and MySQL's {text[:19]}Z: set the one that is wrong, "
+            "or days would be loaded that are not closed"
+        )
+    return text
 
 
 def _explain_connect(error: Exception, mysql: MySQLSettings, where: str) -> ConfigError | SourceError:

@@ -15,7 +15,7 @@ from luigi_jobs import files, memory, mysql, staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
 from luigi_jobs.day_of_table import DayOfTable, check_closed
-from luigi_jobs.errors import DecodeError, LuigiJobsError, SchemaError
+from luigi_jobs.errors import DecodeError, LuigiJobsError, SchemaError, StagingError
 from luigi_jobs.evolution import check_schema, forget_schemas
 from luigi_jobs.extract import SetMessage, SetPercentage, read_day
 from luigi_jobs.facts import DayFacts, hash_schema
@@ -44,6 +44,7 @@ def check_table(table: str) -> None:
         staging.make_root(Path(settings.lake.staging_dir))
         open_lake(settings.lake).check()
         with mysql.connect(settings.mysql) as connection:
+            mysql.read_clock(connection)
             source = describe_table(connection, settings.mysql, ours)
             if not source.date_index and not source.is_view:
                 logger.warning(
@@ -83,6 +84,7 @@ def extract_day(one: DayOfTable, set_message: SetMessage = None, set_percentage:
                 run=one.run,
                 boot=staging.name_boot(),
                 rows=extract.rows,
+                crc32={one.folder.extract.name: staging.read_crc32(one.folder.extract)},
                 zero_dates=extract.zero_dates,
                 fingerprint=str(extract.before),
                 as_of=extract.extracted_at,
@@ -147,19 +149,31 @@ def decode_day(one: DayOfTable) -> None:
         if has_decoded(one) or (not one.folder.extract.exists() and one.published):
             return
         started = time.monotonic()
+        stamp = one.folder.read_stamp()
+        _check_bytes(one, one.folder.extract, stamp)
         try:
             with one.folder.writing(one.folder.decoded) as partial:
-                _decode(one, partial)
+                _decode(one, partial, stamp)
+                if stamp:  # it names the file before the file takes its name
+                    crc32 = stamp.crc32 | {one.folder.decoded.name: staging.read_crc32(partial)}
+                    seconds = stamp.seconds + time.monotonic() - started
+                    one.folder.write_stamp(replace(stamp, crc32=crc32, seconds=seconds))
         except (DecodeError, SchemaError):
             one.folder.empty()  # whoever repairs the row wants it read again
             raise
         one.folder.extract.unlink()
-        if stamp := one.folder.read_stamp():
-            one.folder.write_stamp(replace(stamp, seconds=stamp.seconds + time.monotonic() - started))
 
 
-def _decode(one: DayOfTable, path: Path) -> None:
-    stamp = one.folder.read_stamp()
+def _check_bytes(one: DayOfTable, path: Path, stamp: staging.Stamp | None) -> int:
+    """Return a staged file's CRC-32, or raise StagingError for one that is not as it was written."""
+    crc32 = staging.read_crc32(path)
+    if stamp and stamp.crc32.get(path.name) != crc32:
+        one.folder.empty()
+        raise StagingError(f"{path} has changed since it was written, and is removed; the next run reads the day again")
+    return crc32
+
+
+def _decode(one: DayOfTable, path: Path, stamp: staging.Stamp | None) -> None:
     with files.read_extract(one.folder.extract) as (facts, batches):
         converter = Converter(facts.schema, facts.key, one.table, one.settings.lake.partition_key)
         converter.zero_dates.update(stamp.zero_dates if stamp else {})
@@ -207,9 +221,10 @@ def load_day(one: DayOfTable, set_message: SetMessage = None) -> None:
         check_closed(one.day, one.table.name)
         started = time.monotonic()
         stamp = one.folder.read_stamp()
+        crc32 = _check_bytes(one, one.folder.decoded, stamp)
         facts, size = files.read_facts(one.folder.decoded), one.folder.decoded.stat().st_size
         try:
-            is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts)
+            is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts, crc32)
         finally:
             one.folder.empty()  # a lake that refuses day after day must not fill the disk
     if not is_ours:

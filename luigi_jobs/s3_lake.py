@@ -1,6 +1,9 @@
 """A lake in S3. The only importer of boto3 and luigi.contrib.s3."""
 
+import base64
+import binascii
 import logging
+import zlib
 from collections.abc import Iterator
 from configparser import InterpolationError
 from contextlib import contextmanager
@@ -29,6 +32,8 @@ UPLOAD_THREADS = 4
 ATTEMPTS = 5
 # What stands at the key is not what was to be replaced, or another conditional write was under way.
 _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict")
+
+CHUNK_BYTES = 1024 * 1024
 
 _buckets_seen: set[str | None] = set()  # by this process or the one it was forked from
 
@@ -80,14 +85,15 @@ class S3Lake(Lake):
     def _find(self, key: str) -> StoredDay | None:
         with self._explained(f"look at s3://{self._bucket}/{key}"):
             try:
-                head = self._s3.head_object(Bucket=self._bucket, Key=key)
+                head = self._s3.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                     raise
                 self._check_bucket()
                 return None
         facts = DayFacts.from_s3(head["Metadata"])
-        return StoredDay(head["ContentLength"], head["ETag"], head["LastModified"], facts)
+        crc32 = _parse_crc32(head.get("ChecksumCRC32", ""))
+        return StoredDay(head["ContentLength"], head["ETag"], head["LastModified"], facts, crc32)
 
     def _short(self, facts: DayFacts) -> DayFacts:
         return DayFacts.from_s3(facts.to_s3())
@@ -124,23 +130,38 @@ class S3Lake(Lake):
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
             _buckets_seen.add(self._bucket)
 
-    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
+    def _read_crc32(self, key: str) -> int:
+        crc32 = 0
+        with self._explained(f"read s3://{self._bucket}/{key}"):
+            for chunk in self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(CHUNK_BYTES):
+                crc32 = zlib.crc32(chunk, crc32)
+        return crc32
+
+    def _remove(self, key: str) -> None:
+        with self._explained(f"remove s3://{self._bucket}/{key}"):
+            self._s3.delete_object(Bucket=self._bucket, Key=key)
+
+    def _put(self, path: Path, key: str, facts: DayFacts, crc32: int, replaces: StoredDay | None) -> None:
         transfer = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=UPLOAD_THREADS
         )
         with self._explained(f"write s3://{self._bucket}/{key}"):
-            if path.stat().st_size >= PART_BYTES:
-                self._abort_uploads(key)
             extra = {
                 "ContentType": "application/vnd.apache.parquet",
                 "Metadata": facts.to_s3(),
-                "ChecksumAlgorithm": "CRC32",  # of the whole object, also when it goes in parts
+                "ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode(),
             }
-            if path.stat().st_size >= PART_BYTES:
+            in_parts = path.stat().st_size >= PART_BYTES
+            if in_parts:
                 extra["ChecksumType"] = "FULL_OBJECT"
-            # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
-            with self._only_if(replaces), create_transfer_manager(self._s3, transfer) as manager:
-                manager.upload(str(path), self._bucket, key, extra_args=extra).result()
+                self._abort_uploads(key)
+            try:
+                # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
+                with self._only_if(replaces), create_transfer_manager(self._s3, transfer) as manager:
+                    manager.upload(str(path), self._bucket, key, extra_args=extra).result()
+            finally:
+                if in_parts:  # one that S3 began, and whose answer was lost
+                    self._abort_uploads(key)
 
     @contextmanager
     def _only_if(self, replaces: StoredDay | None) -> Iterator[None]:
@@ -191,6 +212,7 @@ class S3Lake(Lake):
                 "InvalidAccessKeyId": "S3 does not know the access key: correct the credentials in [s3]",
                 "SignatureDoesNotMatch": "the secret key is wrong: correct the credentials in [s3]",
                 "ExpiredToken": "the session token has expired: renew it",
+                "BadDigest": "other bytes arrived than were staged; the next run reads the day again",
                 "RequestTimeTooSkewed": "the clock of this machine is wrong",
             }
             if code in _CHANGED:
@@ -201,3 +223,11 @@ class S3Lake(Lake):
             raise LakeError(
                 f"cannot {action}: {error}; check [s3] and the network, the next run tries again"
             ) from error
+
+
+def _parse_crc32(text: str) -> int | None:
+    """Read a checksum of a whole object; None for none, or for one of parts."""
+    try:
+        return int.from_bytes(base64.b64decode(text, validate=True), "big") if text else None
+    except binascii.Error:
+        return None

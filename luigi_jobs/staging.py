@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -26,13 +27,15 @@ DECODED = "decoded.parquet"
 _STAMP = "made_by.json"
 _PARTIAL = ".partial"
 _LOCK_POLL_S = 0.2
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Stamp:
     """What a day's files were made by: hashes of settings and of query and schema, the run, rows, when, how long.
 
-    `fingerprint` is MySQL's of the day, `as_of` when that was by its clock; `extracted_at` by this machine's.
+    `crc32` has those of the files, by name, as they were written; `fingerprint` is MySQL's of the day, `as_of` when
+    that was by its clock; `extracted_at` by this machine's.
     `boot` names the system's uptime: what was staged before it is not used again, so that nothing has to be flushed.
     """
 
@@ -41,6 +44,7 @@ class Stamp:
     run: str
     boot: str
     rows: int
+    crc32: dict[str, int]
     zero_dates: dict[str, int]
     fingerprint: str
     as_of: str
@@ -165,6 +169,15 @@ def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[
                 DayFolder(path).sweep(published=day in done)
     except OSError as error:
         raise StagingError(f"cannot sweep {root}: {error.strerror}; check [lake] staging_dir") from error
+
+
+def read_crc32(path: Path) -> int:
+    """Return the CRC-32 of a file's bytes."""
+    crc32 = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            crc32 = zlib.crc32(chunk, crc32)
+    return crc32
 
 
 def name_boot() -> str:

@@ -24,12 +24,16 @@ PUBLISH_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class StoredDay:
-    """A day's object: `etag` is another one for other bytes; `facts` are None where a listing does not tell them."""
+    """A day's object: `etag` is another one for other bytes; what a listing does not tell is None.
+
+    `crc32` is that of all its bytes, if S3 tells.
+    """
 
     size: int
     etag: str
     modified: datetime
     facts: DayFacts | None = None
+    crc32: int | None = None
 
 
 class Lake(ABC):
@@ -120,35 +124,45 @@ class Lake(ABC):
         self._missing_since.clear()
         self._newest.clear()
 
-    def publish(self, path: Path, table: str, day: date, facts: DayFacts) -> bool:
+    def publish(self, path: Path, table: str, day: date, facts: DayFacts, crc32: int) -> bool:
         """Put a whole local file in a day's place by one atomic step, unless what stands there was extracted later.
+
+        Args:
+            crc32: of the file as it was written.
 
         Returns:
             False when a day that was extracted later stands there: it stays.
 
         Raises:
-            LakeError: the lake refused, was lost, or has another size than was sent.
+            LakeError: the lake refused, was lost, or has other bytes than were sent, which are then removed.
         """
-        sent, key = path.stat().st_size, self.key(table, day)
+        sent, key = (path.stat().st_size, crc32), self.key(table, day)
         for attempt in range(1, PUBLISH_ATTEMPTS + 1):
             stored = self._find_with_facts(key)
             if stored and stored.facts and stored.facts.extracted_at > facts.extracted_at:
                 return False
+            self._missing_since.pop((table, day), None)
             try:
-                self._put(path, key, facts, stored)
-                break
+                self._put(path, key, facts, crc32, stored)
             except ChangedError as error:  # by another run, or by this one: the answer to its first request was lost
-                if (after := self._find_with_facts(key)) and after.facts == self._short(facts) and after.size == sent:
-                    break
+                after = self._find_with_facts(key)
+                if after and after.facts == self._short(facts) and self._measure(key, after) == sent:
+                    return True
                 if attempt == PUBLISH_ATTEMPTS:
                     raise
                 logger.info("%s %s: %s; looking again", table, day, error)
-        self._missing_since.pop((table, day), None)
-        after = self._find(key)
-        if after is None or after.size != sent:
-            has = f"has {after.size} bytes" if after else "is not there"
-            raise LakeError(f"{key} {has} after {sent} bytes were sent; the next run sends it again")
-        return True
+                continue
+            after = self._find(key)
+            if after and self._measure(key, after) == sent:
+                return True
+            if after:
+                self._remove(key)
+            logger.warning("%s %s: the lake has other bytes at %s than were sent", table, day, key)
+        raise LakeError(f"{key} has other bytes than were sent, {PUBLISH_ATTEMPTS} times; the next run sends it again")
+
+    def _measure(self, key: str, stored: StoredDay) -> tuple[int, int]:
+        """Return an object's size and CRC-32; one that S3 does not tell is computed of its bytes, read back."""
+        return stored.size, self._read_crc32(key) if stored.crc32 is None else stored.crc32
 
     @abstractmethod
     def target(self, table: str, day: date) -> FileSystemTarget:
@@ -182,5 +196,11 @@ class Lake(ABC):
     def _read_end(self, key: str, count: int) -> bytes: ...
 
     @abstractmethod
-    def _put(self, path: Path, key: str, facts: DayFacts, replaces: StoredDay | None) -> None:
+    def _read_crc32(self, key: str) -> int: ...
+
+    @abstractmethod
+    def _remove(self, key: str) -> None: ...
+
+    @abstractmethod
+    def _put(self, path: Path, key: str, facts: DayFacts, crc32: int, replaces: StoredDay | None) -> None:
         """Put a file at a key, if what stands there is still `replaces`; raise ChangedError if it is not."""

@@ -11,6 +11,7 @@ from luigi_jobs.errors import ConfigError, LakeError
 from luigi_jobs.facts import DayFacts
 from luigi_jobs.lake import LocalLake, S3Lake, open_lake
 from luigi_jobs.s3_lake import PART_BYTES
+from luigi_jobs.staging import read_crc32
 from luigi_jobs.stored_days import Lake
 
 DAY = date(2021, 1, 31)
@@ -43,12 +44,12 @@ def parquet(tmp_path: Path) -> Path:
 def test_publish_puts_the_day_at_its_one_key(lake: Lake, parquet: Path) -> None:
     assert lake.has_day("reports", DAY) is False
 
-    assert lake.publish(parquet, "reports", DAY, FACTS)
+    assert lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
     stored = lake.find_day("reports", DAY)
     assert stored
     assert stored.size == len(b"a day")
-    assert lake.list_days("reports", DAY, DAY) == {DAY: replace(stored, facts=None)}
+    assert lake.list_days("reports", DAY, DAY) == {DAY: replace(stored, facts=None, crc32=None)}
     assert lake.has_day("reports", DAY) is True
     assert lake.target("reports", DAY).exists()
     with lake.target("reports", DAY).open("r") as file:
@@ -56,10 +57,10 @@ def test_publish_puts_the_day_at_its_one_key(lake: Lake, parquet: Path) -> None:
 
 
 def test_publish_again_replaces_the_day(lake: Lake, parquet: Path) -> None:
-    lake.publish(parquet, "reports", DAY, FACTS)
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
     parquet.write_bytes(b"another day")
 
-    lake.publish(parquet, "reports", DAY, FACTS)
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
     with lake.target("reports", DAY).open("r") as file:
         assert file.read() == b"another day"
@@ -68,8 +69,8 @@ def test_publish_again_replaces_the_day(lake: Lake, parquet: Path) -> None:
 
 def test_list_days_shows_the_asked_range_only(lake: Lake, parquet: Path) -> None:
     for day in (date(2020, 12, 31), date(2021, 1, 1), date(2021, 1, 15), DAY, date(2021, 2, 1)):
-        lake.publish(parquet, "reports", day, FACTS)
-    lake.publish(parquet, "reports2", date(2021, 1, 3), FACTS)
+        lake.publish(parquet, "reports", day, FACTS, read_crc32(parquet))
+    lake.publish(parquet, "reports2", date(2021, 1, 3), FACTS, read_crc32(parquet))
 
     assert sorted(lake.list_days("reports", date(2021, 1, 1), DAY)) == [date(2021, 1, 1), date(2021, 1, 15), DAY]
 
@@ -78,7 +79,7 @@ def test_has_day_believes_a_listing_until_the_day_is_published(lake: Lake, parqu
     lake.list_days("reports", DAY, DAY)
     assert lake.has_day("reports", DAY) is False
 
-    lake.publish(parquet, "reports", DAY, FACTS)
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
     assert lake.has_day("reports", DAY) is True
 
@@ -121,7 +122,7 @@ def test_publish_of_a_large_file_aborts_what_a_killed_upload_left(s3_lake: S3Lak
     large = project.folder / "large"
     large.write_bytes(os.urandom(PART_BYTES + 1))
 
-    s3_lake.publish(large, "reports", DAY, FACTS)
+    s3_lake.publish(large, "reports", DAY, FACTS, read_crc32(large))
 
     uploads = project.s3.list_multipart_uploads(Bucket=project.bucket, Prefix=f"{project.prefix}/")["Uploads"]
     assert [upload["Key"] for upload in uploads] == [key + "x"]
@@ -155,7 +156,7 @@ def test_s3_that_refuses_is_an_error_and_no_absence(
         elif ask == "look":
             lake.has_day("reports", DAY)
         else:
-            lake.publish(parquet, "reports", DAY, FACTS)
+            lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
     assert "s3cret" not in str(caught.value)
 
@@ -184,7 +185,7 @@ def test_folder_that_refuses_is_an_error(project: Project, parquet: Path) -> Non
 
     assert isinstance(lake, LocalLake)
     with pytest.raises(LakeError, match="cannot write"):
-        lake.publish(parquet, "reports", DAY, FACTS)
+        lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
 
 def test_each_process_has_a_lake_of_its_own(s3_lake: S3Lake) -> None:

@@ -16,7 +16,17 @@ from luigi_jobs.staging import DayFolder, Stamp, check_room, open_day, sweep
 
 DAY = date(2021, 1, 31)
 STAMP = Stamp(
-    "settings", "query", "run", "boot", 3, {"seen": 1}, '{"rows": 3}', "2026-11-22T10:00:00.000000Z", 1.6e9, 1.5
+    settings="settings",
+    query="query",
+    run="run",
+    boot="boot",
+    rows=3,
+    crc32={"extract.arrow": 7},
+    zero_dates={"seen": 1},
+    fingerprint='{"rows": 3}',
+    as_of="2026-11-22T10:00:00.000000Z",
+    extracted_at=1.6e9,
+    seconds=1.5,
 )
 BATCH = pa.record_batch({"id": [1, 2, 3]})
 FACTS = Head(pa.schema([("id", pa.int32())]), ("id",))
