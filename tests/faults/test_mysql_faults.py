@@ -188,3 +188,26 @@ def test_a_silent_stream_is_given_up_after_the_read_timeout(large: Trial, driver
     assert run.code == 30
     assert large.missing == large.days
     large.heal()
+
+
+@slow
+@pytest.mark.fault("F11", "MySQL goes away in the middle of the rows and stays away")
+@pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param(
+            "connectorx",
+            marks=pytest.mark.xfail(strict=True, reason="connectorx knocks for 30 s at a server that refuses it"),
+        ),
+        "pymysql",
+    ],
+)
+def test_a_server_that_stays_away_leaves_no_day(large: Trial, driver: str) -> None:
+    large.project.configure("mysql", driver=driver)
+    large.mysql.fault = Fault(large.mysql.go_down, MID_ROW, times=1)
+
+    run = large.run(cause=r"SourceError: reports \S+: cannot reach MySQL \S+: ", within_s=20)
+
+    assert run.code == 30
+    assert large.missing == large.days
+    large.heal()
