@@ -38,7 +38,13 @@ class FaultReport:
     def __init__(self, config: pytest.Config):
         self.is_on = bool(config.getoption("--faults"))
         whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        self.is_whole = self.is_on and whole and not config.option.keyword and not config.option.markexpr
+        self.is_whole = (
+            self.is_on
+            and whole
+            and not config.option.keyword
+            and not config.option.markexpr
+            and not config.option.ignore
+        )
         self.lines: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:

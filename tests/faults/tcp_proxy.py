@@ -60,6 +60,7 @@ class TcpProxy:
     received_bytes: int = 0
     connections: list[Connection] = field(default_factory=list)
     hits: int = 0
+    failures: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -194,7 +195,11 @@ class TcpProxy:
 
     async def _happen(self, then: str | Callable[[], None], connection: Connection) -> None:
         if callable(then):
-            await asyncio.to_thread(then)
+            try:
+                await asyncio.to_thread(then)
+            except Exception as error:  # noqa: BLE001  # the test's own: said by the trial
+                self.failures.append(error)
+                self._end(connection, "reset")
         elif then == "stall":
             while self.fault and not connection.client.is_closing():
                 await asyncio.sleep(POLL_S)

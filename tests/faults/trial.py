@@ -76,6 +76,7 @@ class Trial:
             left = wait_until_clean(self.project, process.pid, self.user)
         finally:
             reader.stop()
+        assert self.mysql.failures == []
         missing = self.missing
         wrong = {
             "I1 reader": "; ".join(reader.wrong),
