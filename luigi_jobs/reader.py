@@ -85,6 +85,7 @@ class DayReader:
         self._at_last_part = at_last_part
         self.marker = f"luigi_jobs {uuid.uuid4().hex}"
         self._guard_dates = False
+        self._is_lost = False
         self._slice_bytes = source.settings.slice_mb * MB
         self._slicer = Slicer(plan.axis, plan.rows, source.row_bytes, self._slice_bytes) if plan.axis else None
         self._queue: deque[_Part] = deque()
@@ -152,6 +153,16 @@ class DayReader:
 
     def _copy_once(self, part: _Part, sink: Sink) -> None:
         sink.roll_back()
+        if self._is_lost:
+            with connect(self._mysql):  # a server that is gone takes connectorx half a minute
+                self._is_lost = False
+        try:
+            self._copy_rows(part, sink)
+        except LostConnectionError:
+            self._is_lost = True
+            raise
+
+    def _copy_rows(self, part: _Part, sink: Sink) -> None:
         is_last = self.slices > 0 and not self._queue and self._slicer is not None and self._slicer.is_used_up
         zero_dates: Counter[str] = Counter()
         rows = size = 0

@@ -44,7 +44,7 @@ class S3Lake(Lake):
     def __init__(self, settings: LakeSettings):
         super().__init__(settings)
         config = Config(
-            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=settings.connect_timeout_s,
             read_timeout=settings.read_timeout_s,
         )
