@@ -32,6 +32,10 @@ class LostConnectionError(SourceError):
     """MySQL was lost, or ended the query, while it answered: worth another try at once."""
 
 
+class UnreachableError(SourceError):
+    """MySQL cannot be reached: worth a few tries where it was there a moment ago."""
+
+
 class MovedError(SourceError):
     """A day's rows changed while they were read, or some were lost on the way."""
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 
 import pymysql
 
-from luigi_jobs.errors import ConfigError, LostConnectionError, SourceError
+from luigi_jobs.errors import ConfigError, LostConnectionError, SourceError, UnreachableError
 from luigi_jobs.settings import MySQLSettings
 
 MAX_CLOCK_SKEW_S = 300
@@ -144,7 +144,7 @@ def _explain_connect(error: Exception, mysql: MySQLSettings, where: str) -> Conf
     hint = (
         "check [mysql] host and port, and that the server runs" if code in _UNREACHABLE else "the next run tries again"
     )
-    return SourceError(f"cannot reach MySQL {where}: {first_line(error, mysql)}; {hint}")
+    return UnreachableError(f"cannot reach MySQL {where}: {first_line(error, mysql)}; {hint}")
 
 
 def first_line(error: BaseException, mysql: MySQLSettings) -> str:

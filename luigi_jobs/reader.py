@@ -18,7 +18,7 @@ from luigi_jobs import watch
 from luigi_jobs.errors import LargeSliceError, LostConnectionError, LuigiJobsError, SchemaError, ZeroDateError
 from luigi_jobs.mysql import connect, kill_query
 from luigi_jobs.plan import DayPlan, find_zero_date
-from luigi_jobs.retry import once_more
+from luigi_jobs.retry import once_more, until_it_is_back
 from luigi_jobs.schema import Guards, take_flags
 from luigi_jobs.settings import TABLE_SECTION, MySQLSettings
 from luigi_jobs.slices import UNKNOWN_ROW_BYTES, Axis, Cut, Slicer
@@ -154,13 +154,18 @@ class DayReader:
     def _copy_once(self, part: _Part, sink: Sink) -> None:
         sink.roll_back()
         if self._is_lost:
-            with connect(self._mysql):  # a server that is gone takes connectorx half a minute
-                self._is_lost = False
+            until_it_is_back()(self._look_for_server)
+            self._is_lost = False
         try:
             self._copy_rows(part, sink)
         except LostConnectionError:
             self._is_lost = True
             raise
+
+    def _look_for_server(self) -> None:
+        """Raise UnreachableError for a server that is gone, which would take connectorx half a minute."""
+        with connect(self._mysql):
+            pass
 
     def _copy_rows(self, part: _Part, sink: Sink) -> None:
         is_last = self.slices > 0 and not self._queue and self._slicer is not None and self._slicer.is_used_up

@@ -2,14 +2,33 @@
 
 import logging
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+    wait_random,
+)
 
-from luigi_jobs.errors import SourceError
+from luigi_jobs.errors import SourceError, UnreachableError
 
 logger = logging.getLogger("luigi-interface")
 
 ATTEMPTS = 2
 WAIT_S = (1.0, 3.0)
+COMING_BACK_S = 10.0
+
+
+def until_it_is_back() -> Retrying:
+    """Return a caller of functions that calls again, for a few seconds, while a server that was there is not."""
+    return Retrying(
+        retry=retry_if_exception_type(UnreachableError),
+        stop=stop_after_delay(COMING_BACK_S),
+        wait=wait_exponential_jitter(initial=0.5, max=3.0, jitter=0.5),
+        reraise=True,
+    )
 
 
 def once_more(label: str, failure: type[SourceError]) -> Retrying:

@@ -266,7 +266,7 @@ def test_audit_of_a_lake_in_a_folder(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "keys", "message"),
     [
-        ("mysql", {"port": "1"}, "SourceError: cannot reach MySQL"),
+        ("mysql", {"port": "1"}, "UnreachableError: cannot reach MySQL"),
         ("mysql", {"database": "nowhere"}, "ConfigError: MySQL "),
         ("lake", {"url": "s3://there-is-no-such-bucket/x"}, "LakeError: cannot list s3://there-is-no-such-bucket"),
         ("table.reports", {"source": "nothing"}, "ConfigError: [table.reports] source"),

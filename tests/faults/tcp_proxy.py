@@ -72,6 +72,10 @@ class TcpProxy:
     def lift(self) -> None:
         """Take back everything that was switched on."""
         self.latency_s, self.bytes_per_s, self.fault = 0, 0, None
+        self.come_up()
+
+    def come_up(self) -> None:
+        """Accept connections again."""
         if not self._server.is_serving():
             self._call(self._listen())
 

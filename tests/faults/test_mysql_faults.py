@@ -44,7 +44,7 @@ def test_a_server_that_is_down_is_said_at_once(small: Trial) -> None:
     small.mysql.go_down()
 
     run = small.run(
-        cause=r"SourceError: reports: cannot reach MySQL \S+: .*refused.*; check \[mysql\] host and port, and that",
+        cause=r"UnreachableError: reports: cannot reach MySQL \S+: .*refused.*; check \[mysql\] host and port,",
         within_s=10,
     )
 
@@ -60,7 +60,7 @@ def test_a_server_that_does_not_greet_is_given_up(small: Trial, driver: str) -> 
     small.project.configure("mysql", driver=driver, connect_timeout_s="2")
     small.mysql.fault = Fault("stall", on=b"")
 
-    run = small.run(cause=r"SourceError: reports: cannot reach MySQL \S+: .*timed out", within_s=10)
+    run = small.run(cause=r"UnreachableError: reports: cannot reach MySQL \S+: .*timed out", within_s=10)
 
     assert run.code == 35
     small.heal()
@@ -190,7 +190,7 @@ def test_a_server_that_stays_away_leaves_no_day(large: Trial, driver: str) -> No
     large.project.configure("mysql", driver=driver)
     large.mysql.fault = Fault(large.mysql.go_down, MID_ROW, times=1)
 
-    run = large.run(cause=r"SourceError: reports \S+: cannot reach MySQL \S+: ", within_s=20)
+    run = large.run(cause=r"UnreachableError: reports \S+: cannot reach MySQL \S+: ", within_s=20)
 
     assert run.code == 30
     assert large.missing == large.days
