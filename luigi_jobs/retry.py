@@ -8,8 +8,8 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_after_delay,
-    wait_exponential_jitter,
     wait_random,
+    wait_random_exponential,
 )
 
 from luigi_jobs.errors import SourceError, UnreachableError
@@ -26,7 +26,7 @@ def until_it_is_back() -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(UnreachableError),
         stop=stop_after_delay(COMING_BACK_S),
-        wait=wait_exponential_jitter(initial=0.5, max=3.0, jitter=0.5),
+        wait=wait_random_exponential(multiplier=0.5, max=3.0),
         reraise=True,
     )
 
