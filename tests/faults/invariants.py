@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from project import Project, hash_rows
 
 from luigi_jobs.days import format_days
+from luigi_jobs.schema import quote_name
 
 CANARY = "cañary%/@'\"p:ß"
 CLEAN_WITHIN_S = 5.0
@@ -67,24 +68,31 @@ class Reader:
             self.wrong.append(f"{key}: {len(data)} bytes are no Parquet file: {error}")
 
 
-def find_unequal(project: Project, table: str, days: Iterable[date]) -> list[date]:
-    """I2: return the days whose object holds other rows than MySQL has."""
-    return [day for day in days if not _is_equal(project, table, day)]
+def find_unequal(project: Project, table: str, days: Iterable[date], condition: str) -> list[date]:
+    """I2: return the days whose object holds other rows than MySQL has; `condition` picks a day's rows as {day}."""
+    return [day for day in days if not _is_equal(project, table, day, condition.format(day=day))]
 
 
-def _is_equal(project: Project, table: str, day: date) -> bool:
-    project.cursor.execute(
-        f"SELECT id, date_start, account, spend, FROM_BASE64(encoded) decoded FROM `{table}` "
-        "WHERE date_start = %s ORDER BY id",
-        (day,),
-    )
-    names = [column[0] for column in project.cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in project.cursor.fetchall()]
+def _is_equal(project: Project, table: str, day: date, condition: str) -> bool:
+    """Compare the columns that the object has, which may be fewer than a table has that gained some since."""
     try:
-        loaded = project.read(day, table)
+        loaded = project.read(day, table).sort_by("id")
     except Exception:  # noqa: BLE001  # an object that cannot be read is a day that is lost
         return False
-    return bool(loaded.schema.names == names and hash_rows(loaded.sort_by("id").to_pylist()) == hash_rows(rows))
+    names = loaded.schema.names
+    project.cursor.execute(f"SELECT * FROM {quote_name(table)} LIMIT 0")
+    there = [column[0] for column in project.cursor.description]
+    decoded = ["decoded"] if "encoded" in there else []
+    if not set(names) <= {*there, *decoded} or not {*decoded, "id"} <= set(names) or "encoded" in names:
+        return False
+    selected = ", ".join(quote_name(name) if name in there else f"FROM_BASE64(encoded) {name}" for name in names)
+    project.cursor.execute(f"SELECT {selected} FROM {quote_name(table)} WHERE {condition} ORDER BY id")
+    rows = [dict(zip(names, row, strict=True)) for row in project.cursor.fetchall()]
+    plain = [
+        {name: value.replace(tzinfo=None) if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in loaded.to_pylist()
+    ]
+    return hash_rows(plain) == hash_rows(rows)
 
 
 def wait_until_clean(project: Project, group: int, user: str) -> str:
@@ -93,6 +101,14 @@ def wait_until_clean(project: Project, group: int, user: str) -> str:
     while (left := _find_left(project, group, user)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+def wait_until_alone(group: int, within_s: float = CLEAN_WITHIN_S) -> str:
+    """The part of I4 that holds when the whole run was killed: return which of its processes live on."""
+    deadline = time.monotonic() + within_s
+    while (members := group_members(group)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return f"processes {members}" if members else ""
 
 
 def _find_left(project: Project, group: int, user: str) -> str:

@@ -38,14 +38,15 @@ class S3Fault:
     Attributes:
         kind: such as "PutObject"; "" is every kind.
         then: a status to answer with, "cut" (the answer ends in its middle), "lose_answer" (S3 has done it, the answer
-            is lost), "truncate" (the last byte is not stored, the answer is 200), or "not_forwarded" (nothing is done
-            and nothing answered).
+            is lost), "truncate" (the last byte is not stored, the answer is 200), "flip" (another byte is stored, the
+            answer is 200), "not_forwarded" (nothing is done and nothing answered), or a function that is called while
+            the request waits; then it goes on.
         code: S3's word for the status.
         after: requests count only when one of this kind has been seen; "" is from the start.
     """
 
     kind: str
-    then: int | str
+    then: int | str | Callable[[], None]
     first: int = 1
     times: int = 1_000_000
     code: str = ""
@@ -73,6 +74,7 @@ class S3Proxy:
             put_object: boto3's, straight to the server, for what only a broken server would store.
         """
         self.faults: list[S3Fault] = []
+        self.tells_checksums = True
         self.requests: list[Request] = []
         self.lock = threading.Lock()
         self.upstream = urlsplit(upstream)
@@ -99,6 +101,7 @@ class S3Proxy:
     def lift(self) -> None:
         """Forward everything again."""
         self.faults = []
+        self.tells_checksums = True
 
     def stop(self) -> None:
         """End the proxy."""
@@ -135,11 +138,15 @@ class _Handler(BaseHTTPRequestHandler):
         kind = name_kind(self.command, target.path, target.query)
         fault = proxy.choose(kind)
         then = fault.then if fault else "forward"
+        if callable(then):
+            then()
+            then = "forward"
         if isinstance(then, int):
             answer = self.answer_with(then, (fault and fault.code) or CODES.get(then, "InternalError"))
-        elif then == "truncate":
+        elif then in ("truncate", "flip"):
             bucket, key = unquote(target.path).lstrip("/").split("/", 1)
-            stored = proxy.put_object(Bucket=bucket, Key=key, Body=body[:-1])
+            other = body[:-1] if then == "truncate" else body[:99] + bytes([body[99] ^ 1]) + body[100:]
+            stored = proxy.put_object(Bucket=bucket, Key=key, Body=other)
             answer = 200, [("ETag", stored["ETag"])], b""
         elif then == "not_forwarded":
             answer = 0, [], b""
@@ -166,7 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
-            headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
+            headers = [
+                (name, value)
+                for name, value in answer.getheaders()
+                if name.lower() not in HOP_BY_HOP
+                and (self.server.proxy.tells_checksums or not name.lower().startswith("x-amz-checksum"))
+            ]
             return answer.status, headers, answer.read()
         finally:
             connection.close()

@@ -1,6 +1,7 @@
 """A run of luigi under a fault, held against the invariants."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -8,7 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from invariants import Reader, find_secret, find_unequal, judge_code, judge_output, wait_until_clean
+from invariants import (
+    Reader,
+    find_secret,
+    find_unequal,
+    judge_code,
+    judge_output,
+    wait_until_alone,
+    wait_until_clean,
+)
 from project import Project
 from s3_proxy import S3Proxy
 from tcp_proxy import TcpProxy
@@ -31,6 +40,7 @@ class Trial:
 
     Attributes:
         user: the MySQL user that luigi logs in as, whose password is the canary.
+        condition: the WHERE clause of a day's rows, with {day}.
         lost: days whose rows were lost or wrong, in any look at the lake.
         runs: runs under a fault.
     """
@@ -41,6 +51,7 @@ class Trial:
     user: str
     days: list[date] = field(default_factory=list)
     table: str = "reports"
+    condition: str = "date_start = '{day}'"
     lost: set[date] = field(default_factory=set)
     runs: int = 0
     is_healed: bool = True
@@ -57,6 +68,9 @@ class Trial:
         module: str = "luigi_jobs",
         exempt: Mapping[str, str] = {},
         within_s: float = RUN_TIMEOUT_S,
+        during: Callable[[subprocess.Popen[str]], object] = lambda process: None,
+        ended_by: signal.Signals | None = None,
+        scheduler: str = "",
     ) -> Run:
         """Run Backfill under the fault, and hold it against every invariant but the last, which is `heal`.
 
@@ -66,14 +80,25 @@ class Trial:
             module: the tests' variant of luigi_jobs.
             exempt: invariants that this fault cannot be held to, with the reason.
             within_s: when the run must have ended.
+            during: is called when the run has begun.
+            ended_by: the signal by which `during`, or the module, ends the whole run; nobody is left to tidy up after
+                SIGKILL, so of I4 only the part of the processes holds.
+            scheduler: luigid's URL.
         """
         self.runs += 1
         self.is_healed = False
         reader = Reader(self.project, [self.project.key(day, self.table) for day in self.days])
-        process = self.project.start("Backfill", "--table", self.table, *arguments, module=module)
+        process = self.project.start("Backfill", "--table", self.table, *arguments, module=module, scheduler=scheduler)
+        is_killed = ended_by == signal.SIGKILL
         try:
+            try:
+                during(process)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
             run = _finish(process, within_s)
-            left = wait_until_clean(self.project, process.pid, self.user)
+            group = process.pid
+            left = wait_until_alone(group) if is_killed else wait_until_clean(self.project, group, self.user)
         finally:
             reader.stop()
         assert self.mysql.failures == []
@@ -82,8 +107,12 @@ class Trial:
             "I1 reader": "; ".join(reader.wrong),
             "I2 equal": self._find_unequal(),
             "I4 clean": left,
-            "I5 honest": judge_code(run.code, missing),
-            "I6 useful": judge_output(run.output, self.table, missing, cause),
+            "I5 honest": _judge_end(run.code, ended_by) if ended_by else judge_code(run.code, missing),
+            "I6 useful": (
+                _judge_last_words(run.output, ended_by)
+                if ended_by
+                else judge_output(run.output, self.table, missing, cause)
+            ),
             "I7 no secret": find_secret(self.project, run.output),
         }
         found = {name: text for name, text in wrong.items() if text and name[:2] not in exempt}
@@ -105,9 +134,24 @@ class Trial:
         return run
 
     def _find_unequal(self) -> str:
-        unequal = find_unequal(self.project, self.table, set(self.days) - set(self.missing))
+        unequal = find_unequal(self.project, self.table, set(self.days) - set(self.missing), self.condition)
         self.lost.update(unequal)
         return ", ".join(map(str, unequal))
+
+
+def _judge_end(code: int, ended_by: signal.Signals) -> str:
+    expected = -ended_by if ended_by == signal.SIGKILL else 128 + ended_by
+    return "" if code == expected else f"exit code {code} after {ended_by.name}"
+
+
+def _judge_last_words(output: str, ended_by: signal.Signals) -> str:
+    if "Traceback" in output:
+        return "a traceback"
+    last = output.splitlines()[-1]
+    is_said = ended_by == signal.SIGKILL or re.fullmatch(
+        rf"ERROR: stopped by {ended_by.name}( at \S+ .+)?; to go on: luigi --module luigi_jobs .+", last
+    )
+    return "" if is_said else f"the last line is {last!r}"
 
 
 def _finish(process: subprocess.Popen[str], within_s: float) -> Run:
