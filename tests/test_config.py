@@ -221,6 +221,7 @@ def test_settings_that_are_wrong_are_named(section: str, keys: dict[str, str | N
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.fault("F33", "several problems in luigi.cfg are one error")
 def test_settings_report_every_problem_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse({"mysql": {"host": "db", "port": "x"}, "table.reports": {"since": "x"}})

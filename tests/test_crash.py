@@ -30,6 +30,9 @@ def add_large_day(project: Project, day: date) -> None:
     )
 
 
+@pytest.mark.fault(
+    "F1", "SIGKILL of the task's process, or of the whole run: what is left in staging, and what becomes of it"
+)
 @pytest.mark.parametrize("whole_run", [False, True], ids=["the task's process", "the whole run"])
 @pytest.mark.parametrize(
     ("point", "day_is_there", "staged", "swept"),
@@ -65,6 +68,7 @@ def test_killed_load_leaves_the_whole_day_or_none_and_heals(
     assert project.staged() == []
 
 
+@pytest.mark.fault("F1", "SIGKILL in an upload in parts: no upload stays open")
 @pytest.mark.parametrize("point", ["UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("whole_run", [True, False])
 def test_killed_multipart_upload_leaves_no_day_and_no_upload_behind(
@@ -96,6 +100,7 @@ def test_killed_load_leaves_the_old_object_until_the_new_one_stands(project: Pro
     assert project.s3.get_object(Bucket=project.bucket, Key=project.key(DAY))["Body"].read() == b"x"
 
 
+@pytest.mark.fault("F1", "SIGKILL before the PUT: a whole staged day is used again")
 def test_what_a_killed_run_staged_is_used_again_without_reading_mysql(project: Project) -> None:
     project.add_reports([DAY])
     project.environment["CRASH_AT"] = "PutObject"
@@ -108,6 +113,7 @@ def test_what_a_killed_run_staged_is_used_again_without_reading_mysql(project: P
     assert 99 not in project.read(DAY)["account"].to_pylist()
 
 
+@pytest.mark.fault("F1", "SIGKILL before the PUT, and settings, schema, rows or time move on: the day is read again")
 @pytest.mark.parametrize("change", ["settings", "schema", "rows", "age"])
 def test_what_a_killed_run_staged_is_read_again_when_it_was_made_otherwise(project: Project, change: str) -> None:
     project.add_reports([DAY])
@@ -144,6 +150,7 @@ def test_staging_of_a_killed_run_is_swept_even_when_nothing_is_missing(project: 
     assert project.staged() == []
 
 
+@pytest.mark.fault("F4", "SIGKILL or SIGTERM of the parent of four workers while MySQL thinks")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_parent_takes_its_workers_with_it(project: Project, sent: signal.Signals) -> None:
     project.add_reports(last_days(4))

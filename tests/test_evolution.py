@@ -104,6 +104,7 @@ def test_a_column_that_was_lost_or_changed_is_refused_with_the_way_on(
     assert loaded.days() == last_days(3)
 
 
+@pytest.mark.fault("F24", "a column was lost before the run")
 def test_a_run_that_is_refused_ends_red_before_any_day(loaded: Project) -> None:
     loaded.cursor.execute("ALTER TABLE reports DROP COLUMN spend")
 

@@ -42,6 +42,7 @@ def measure(project: Project, table: str, module: str = "luigi_jobs") -> int:
     ).peak_process_bytes
 
 
+@pytest.mark.fault("F29", "the memory of a large day, of a slow disk and of large values")
 def test_memory_does_not_grow_with_the_day_the_disk_or_the_values(days: Project) -> None:
     small, large = measure(days, "small"), measure(days, "large")
     days.remove_days([DAY], "large")

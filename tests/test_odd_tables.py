@@ -37,6 +37,7 @@ ODD_NAMES = [
 READERS_OF_NAMES = pytest.mark.parametrize("reader", READERS)
 
 
+@pytest.mark.fault("F31", "columns of some fifty hostile names, by both drivers, read back by three readers")
 @READERS_OF_NAMES
 def test_odd_names_of_columns_arrive_as_they_are(project: Project, reader: Callable[[bytes, Path], Columns]) -> None:
     columns = ", ".join(f"{quote_name(name)} INT" for name in ODD_NAMES)
@@ -49,6 +50,7 @@ def test_odd_names_of_columns_arrive_as_they_are(project: Project, reader: Calla
     assert columns_read == {"the `key": [7], "at": [DAY]} | {name: [number] for number, name in enumerate(ODD_NAMES)}
 
 
+@pytest.mark.fault("F31", "columns called like our own aliases")
 @READERS_OF_NAMES
 def test_columns_called_like_the_flags_of_dates_that_are_none_keep_their_values(
     project: Project, reader: Callable[[bytes, Path], Columns]
@@ -162,6 +164,7 @@ def test_table_of_500_columns_is_what_mysql_prints(project: Project, reader: Cal
             assert list(map(repr, found[name])) == list(map(repr, expected)), name
 
 
+@pytest.mark.fault("F27", "days of 23, 24 and 25 hours in Berlin, by both drivers")
 @pytest.mark.parametrize(("day", "hours"), [(date(2021, 3, 28), 23), (date(2021, 10, 31), 25), (DAY, 24)])
 def test_day_on_which_clocks_change_has_each_of_its_instants(project: Project, day: date, hours: int) -> None:
     project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, at TIMESTAMP(6) NULL, KEY (at))")
@@ -181,6 +184,7 @@ def test_day_on_which_clocks_change_has_each_of_its_instants(project: Project, d
     assert found == [moment.replace(tzinfo=UTC) for moment in expected]
 
 
+@pytest.mark.fault("F27", "wall times that a clock skips or has twice")
 def test_wall_time_that_a_clock_skips_or_has_twice_stays(project: Project) -> None:
     project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, wall DATETIME(6))")
     walls = [datetime(2021, 3, 28, 2, 30, 0, 1), datetime(2021, 10, 31, 2, 30, 0, 999999)]
@@ -191,6 +195,7 @@ def test_wall_time_that_a_clock_skips_or_has_twice_stays(project: Project) -> No
     assert read_arrow(load_by_both(project, "t", DAY), project.folder)["wall"] == walls
 
 
+@pytest.mark.fault("F29", "two values of 17 MB in one row")
 def test_values_larger_than_a_packet_of_the_protocol_are_whole(project: Project) -> None:
     project.cursor.execute("CREATE TABLE big (id INT PRIMARY KEY, at DATE, bytes LONGBLOB, words LONGTEXT)")
     project.cursor.execute(f"INSERT INTO big VALUES (1, '{DAY}', REPEAT(0x00FF, 8500000), REPEAT('é', 8500000))")

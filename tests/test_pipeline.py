@@ -67,6 +67,7 @@ def test_steps_bring_a_day_to_the_lake_and_clean_up(project: Project, driver: st
     )
 
 
+@pytest.mark.fault("F28", "a day without rows, step by step")
 def test_a_day_without_rows_is_a_file_with_the_full_schema(project: Project) -> None:
     project.add_reports([days_ago(2)])
     project.load()
@@ -214,6 +215,7 @@ def test_a_schema_that_cannot_be_is_refused_before_a_row_is_read(
     assert project.staged() == []
 
 
+@pytest.mark.fault("F31", "a column called like the partition key")
 def test_a_column_called_like_the_partition_key_loads_under_another_key(project: Project) -> None:
     project.add_reports([DAY], rows=1)
     project.cursor.execute("ALTER TABLE reports ADD COLUMN `date` INT")

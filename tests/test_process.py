@@ -57,6 +57,7 @@ def test_what_takes_longer_than_the_timeout_in_all_is_no_stall(project: Project)
     assert project.luigi("Backfill", "--table", "slow").returncode == 0
 
 
+@pytest.mark.fault("F3", "SIGTERM or SIGINT, once or twice, while MySQL thinks")
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
@@ -80,6 +81,7 @@ def test_a_run_that_is_told_to_end_ends_and_leaves_nothing(slow: Project, sent: 
     assert slow.days("slow") == []
 
 
+@pytest.mark.fault("F1", "SIGKILL of a process whose query MySQL still thinks about: the query is ended")
 @pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
 def test_the_query_of_a_process_that_is_killed_is_ended(slow: Project) -> None:
     run = slow.start("Backfill", "--table", "slow")
@@ -95,6 +97,7 @@ def test_the_query_of_a_process_that_is_killed_is_ended(slow: Project) -> None:
     assert slow.staged() == []
 
 
+@pytest.mark.fault("F3", "SIGTERM, and the next run goes on")
 def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project) -> None:
     project.add_reports(last_days(3))
     project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0.2) nap FROM reports")
