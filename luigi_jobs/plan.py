@@ -130,8 +130,8 @@ def plan_day(connection: pymysql.Connection, source: Source, day: date, zone: tz
             return DayPlan(condition, rows, source.date_index, axis)
     else:
         rows = count_day(connection, source, day, zone)
-    if not is_date and source.date_index:
-        limits = day_limits(source, day, zone)
+    limits = day_limits(source, day, zone)
+    if not is_date and source.date_index and limits[0] < limits[1]:  # a date that a zone skipped has no length
         return DayPlan(condition, rows, source.date_index, moment_axis(date_column.name, *limits))
     # A day that is a large part of the table may be quicker by a scan: that is the optimizer's to say.
     return DayPlan(condition, rows, source.date_index if rows * 4 < source.rows else "")
