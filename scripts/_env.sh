@@ -60,6 +60,14 @@ need_mariadb() {
   fi
 }
 
+# The tests of wrong clocks are skipped where it cannot be installed.
+want_faketime() {
+  if ! command -v faketime >/dev/null && command -v apt-get >/dev/null && ((EUID == 0)); then
+    echo "installing faketime (apt-get) ..." >&2
+    quietly apt_install faketime || echo "cannot install faketime: the tests of wrong clocks are skipped" >&2
+  fi
+}
+
 need_python() {
   command -v python3 >/dev/null || need_packages "python3 (3.11 or newer) is" python3 python3-venv
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

@@ -105,7 +105,7 @@ class Trial:
         missing = self.missing
         wrong = {
             "I1 reader": "; ".join(reader.wrong),
-            "I2 equal": self._find_unequal(),
+            "I2 equal": "" if "I2" in exempt else self._find_unequal(),
             "I4 clean": left,
             "I5 honest": _judge_end(run.code, ended_by) if ended_by else judge_code(run.code, missing),
             "I6 useful": (
