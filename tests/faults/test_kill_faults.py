@@ -18,7 +18,7 @@ from trial import Trial
 slow = pytest.mark.slow_fault
 UNSAID = {"I6": "Luigi says at level INFO that the process of a task died, and which"}
 MOST_S = 2.5  # about the seconds of the loads that are killed
-KILLS = int(os.environ.get("FAULT_KILLS", "40"))
+KILLS = int(os.environ.get("FAULT_KILLS", "24"))
 
 # The point, whether the day is published by then, and how often its rows are asked for until it is healed.
 POINTS = [

@@ -187,9 +187,10 @@ def test_a_driver_that_meets_a_rogue_server_does_not_tell_the_password(
         runs.append(subprocess.Popen([sys.executable, "-c", STREAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         runs[-1].stdin.write(pickle.dumps((mysql, source)))
         runs[-1].stdin.close()
-    said = [run.stdout.read().decode() for run in runs]
+        runs[-1].stdin = None
+    said = [run.communicate(timeout=60)[0].decode() for run in runs]
 
-    assert [run.wait(60) for run in runs] == [0] * len(cases)
+    assert [run.returncode for run in runs] == [0] * len(cases)
     for text, (_, received) in zip(said, rogues, strict=True):
         assert text.split(" ")[0] in ("ConfigError", "SourceError", "LostConnectionError"), text
         assert CANARY not in text
