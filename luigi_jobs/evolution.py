@@ -1,7 +1,6 @@
 """A table's schema held against that of its newest day in the lake: what was gained, widened, lost or changed."""
 
 import logging
-from datetime import date
 
 import pyarrow as pa
 
@@ -16,7 +15,7 @@ logger = logging.getLogger("luigi-interface")
 
 _WIDER = [pa.int8(), pa.int16(), pa.int32(), pa.int64()], [pa.float32(), pa.float64()]
 
-_Measure = tuple[date, pa.Schema] | None  # the newest day in the lake
+_Measure = tuple[str, pa.Schema]  # since when, and the schema then
 
 # By this process or the one it was forked from.
 _measures: dict[tuple[str, str], _Measure] = {}
@@ -32,6 +31,8 @@ def forget_schemas() -> None:
 def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) -> None:
     """Hold the schema that a day will have against that of the newest day in the lake when the run began.
 
+    Where there was none, the schema that is checked first is the measure of the run: its days are alike.
+
     Columns that were gained or widened are reported, once a run, and load.
 
     Raises:
@@ -40,26 +41,24 @@ def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) ->
     name = table.name
     place = settings.lake.url, name
     if place not in _measures:
-        _measures[place] = _measure(open_lake(settings.lake), table)
-    if (measure := _measures[place]) is None:
-        return
-    last, newest = measure
+        _measures[place] = _measure(open_lake(settings.lake), table) or ("the first look of this run", schema)
+    last, newest = _measures[place]
     reported, refused = compare_schemas(newest, schema)
     if refused and table.schema_changes == "refuse":
         raise SchemaError(
-            f"since {last} in the lake {'; '.join(refused)}: bring it back (a view can, or `types`), or set "
+            f"since {last} {'; '.join(refused)}: bring it back (a view can, or `types`), or set "
             f"`schema_changes = accept` in [{TABLE_SECTION}{name}] until a newer day, the next measure, is loaded"
         )
     for change in (*reported, *refused):
         if (*place, change) not in _reported:
             _reported.add((*place, change))
-            logger.warning("%s: since %s in the lake %s", name, last, change)
+            logger.warning("%s: since %s %s", name, last, change)
 
 
-def _measure(lake: Lake, table: TableSettings) -> _Measure:
+def _measure(lake: Lake, table: TableSettings) -> _Measure | None:
     last = lake.newest_day(table.name, table.since, last_closed())
     footer = read_footer(lake, table.name, last) if last else None
-    return (last, footer.schema.to_arrow_schema().remove_metadata()) if last and footer else None
+    return (f"{last} in the lake", footer.schema.to_arrow_schema().remove_metadata()) if footer else None
 
 
 def compare_schemas(old: pa.Schema, new: pa.Schema) -> tuple[list[str], list[str]]:

@@ -34,6 +34,8 @@ PR_SET_PDEATHSIG = 1
 LOOK_EVERY_S = 1.0
 TIDY_S = 3.0
 
+_ended: set[int] = set()  # by this process, because they waited for too long
+
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent ends; only in a worker that Luigi forked, only on Linux.
@@ -97,6 +99,11 @@ def _look() -> None:
             continue
         if not _is_alive(seen.process):
             watch.end(seen.process)
+            if seen.process not in _ended:
+                logger.error(
+                    "%s %s: the process that was at it was killed, maybe for want of memory; the next run tries again",
+                    seen.work.table, seen.work.day,
+                )  # fmt: skip
             _tidy([seen])
         elif 0 < seen.work.read_timeout_s < seen.waited_s:
             mysql = load_settings().mysql
@@ -105,6 +112,7 @@ def _look() -> None:
                 "the next run tries again",
                 seen.work.table, seen.work.day, mysql.host, mysql.port, seen.work.read_timeout_s,
             )  # fmt: skip
+            _ended.add(seen.process)
             with suppress(ProcessLookupError):
                 os.kill(seen.process, signal.SIGKILL)
 

@@ -189,7 +189,6 @@ def test_a_column_that_is_lost_or_changed_meanwhile_stops_the_days_that_follow(
 
 
 @slow
-@pytest.mark.xfail(strict=True, reason="a lake that was empty when the run began is no measure, then or later")
 @pytest.mark.fault("F24", "a column is dropped while the first days of a table are loaded")
 def test_a_column_that_is_lost_while_the_first_days_are_loaded_stops_the_days_that_follow(trial: Trial) -> None:
     trial.days = last_days(16)

@@ -97,7 +97,6 @@ def test_an_upload_in_parts_that_is_killed_leaves_the_day_or_none(
 
 
 @slow
-@pytest.mark.xfail(strict=True, reason="no ERROR line says that the process of a task was killed")
 @pytest.mark.fault("F1", "SIGKILL of the task's process: the error lines say so")
 def test_a_process_that_is_killed_is_said_to_be_the_cause(small: Trial) -> None:
     small.project.environment["CRASH_AT"] = "extract"
