@@ -1,7 +1,8 @@
 """A checksum of rows that does not depend on their order: computed by MySQL, and the same from Arrow. Pure.
 
-A row's text is that of its columns, one after the other; its hash the first 64 bits of the text's MD5; the checksum the
-sum of the hashes. A column's text is what MySQL prints of the value that the lake has: a date that is none is NULL.
+A row's text is that of its columns, one after the other; its hash the first 64 bits of the text's SHA-256; the
+checksum the sum of the hashes. A column's text is what MySQL prints of the value that the lake has: a date that is none
+is NULL.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ _MOST_FIXED_DIGITS = 15  # MySQL prints numbers from 1e15 on, and below 1e-15, w
 def checksum_rows(fields: Sequence[Field]) -> str:
     """Return the SQL expression of the checksum of all rows of a group; NULL for no rows."""
     tokens = ", ".join(token for field in fields for token in (_sql_token(field), "','"))
-    return f"SUM(CAST(CONV(LEFT(MD5(CONCAT({tokens})), {_HASH_DIGITS}), 16, 10) AS UNSIGNED))"
+    return f"SUM(CAST(CONV(LEFT(SHA2(CONCAT({tokens}), 256), {_HASH_DIGITS}), 16, 10) AS UNSIGNED))"
 
 
 def checksum_batch(batch: pa.RecordBatch, large: Sequence[bool]) -> int:
@@ -38,14 +39,14 @@ def checksum_batch(batch: pa.RecordBatch, large: Sequence[bool]) -> int:
 
 
 def _hash(text: bytes) -> int:
-    return int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[: _HASH_DIGITS // 2], "big")
+    return int.from_bytes(hashlib.sha256(text).digest()[: _HASH_DIGITS // 2], "big")
 
 
 def _sql_token(field: Field) -> str:
-    """Return the SQL of a column's text: empty for NULL; text and bytes with their length, large ones as their MD5."""
+    """Return the SQL of a column's text: empty for NULL; text and bytes with their length, large ones by SHA-256."""
     text = _sql_text(field)
     if field.size:
-        return f"IFNULL(MD5({text}),'')"
+        return f"IFNULL(SHA2({text}, 256),'')"
     if _is_text(field.type):
         return f"IFNULL(CONCAT(LENGTH({text}),':',{text}),'')"
     return f"IFNULL({text},'')"
@@ -74,7 +75,7 @@ def _token(array: pa.Array, is_large: bool) -> pa.Array:
         tokens = _print_values(array).cast(pa.binary())
     elif is_large:
         values = array.cast(pa.binary()).to_pylist()
-        digests = [None if value is None else hashlib.md5(value, usedforsecurity=False).hexdigest() for value in values]
+        digests = [None if value is None else hashlib.sha256(value).hexdigest() for value in values]
         tokens = pa.array(digests, pa.string()).cast(pa.binary())
     else:
         data = array.cast(pa.binary())
