@@ -34,7 +34,7 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
     """
     where = f"{mysql.user}@{mysql.host}:{mysql.port}"
     try:
-        connection = pymysql.connect(
+        connection = _Connection(
             host=mysql.host,
             port=mysql.port,
             user=mysql.user,
@@ -67,6 +67,25 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
                 raise ConfigError(f"{text}; grant {mysql.user} SELECT on all of it, or name a view") from error
             is_lost = isinstance(error, OSError) or error.args[:1] in [(code,) for code in LOST]
             raise (LostConnectionError if is_lost else SourceError)(f"{text}; the next run tries again") from error
+
+
+class _Connection(pymysql.Connection):
+    """A connection that sends the password itself by TLS alone, as MySQL's own client does.
+
+    Without TLS, caching_sha2_password and sha256_password would encrypt it by a key that the server shows, and that
+    anybody who answers in its place could show as well.
+    """
+
+    @property
+    def server_public_key(self) -> bytes:
+        raise pymysql.OperationalError(
+            2061, "its login plugin asks for the password itself, which is sent by TLS only: enable TLS on the server, "
+            "or have the user log in by TLS once, which caching_sha2_password remembers"
+        )  # fmt: skip
+
+    @server_public_key.setter
+    def server_public_key(self, _: object) -> None:
+        """Take no key from the server."""
 
 
 class _RefuseClearText:
@@ -138,6 +157,11 @@ def _explain_connect(error: Exception, mysql: MySQLSettings, where: str) -> Conf
         return ConfigError(
             f"MySQL {where} refused the login to {mysql.database!r}: {first_line(error, mysql)}; "
             "correct [mysql] user and password, or grant the user SELECT"
+        )
+    if "SSL is required" in str(error):
+        return ConfigError(
+            f"MySQL {where} has no TLS, which [mysql] ssl_mode = {mysql.ssl_mode} asks for: enable it there, or "
+            "correct ssl_mode"
         )
     if "CERTIFICATE_VERIFY" in str(error) or "certificate" in str(error):
         return ConfigError(f"MySQL {where} is not whom ssl_ca vouches for: {first_line(error, mysql)}")
