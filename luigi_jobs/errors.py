@@ -5,6 +5,8 @@ Every message is one line: what failed, where, the value, what to do. No message
 
 from datetime import date
 
+TRIES_AGAIN = "; the next run tries again"
+
 
 class LuigiJobsError(Exception):
     """Base of all errors of this package; `table`, `day` and `column` say where, where that is known."""
@@ -70,3 +72,10 @@ class ChangedError(LakeError):
 
 class GapError(LuigiJobsError):
     """Closed days are missing from the lake after a run: load them with the command in the message."""
+
+
+def name_failure(error: BaseException) -> str:
+    """Return an error as a part of a line: its kind, and what it says, without what to do, if it is one of ours."""
+    if not isinstance(error, LuigiJobsError):
+        return type(error).__name__
+    return f"{type(error).__name__}: {str(error).removesuffix(TRIES_AGAIN)}"

@@ -5,19 +5,20 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import pairwise
 
 from luigi.cmdline_parser import CmdlineParser
 
-from luigi_jobs import staging
+from luigi_jobs import staging, watch
 from luigi_jobs.config import load_settings
 from luigi_jobs.day_of_table import is_outdated, last_closed, name_reason
 from luigi_jobs.days import ONE_DAY, each_day, format_days
-from luigi_jobs.errors import ConfigError, LuigiJobsError
+from luigi_jobs.errors import TRIES_AGAIN, ConfigError, LuigiJobsError
 from luigi_jobs.lake import open_lake
+from luigi_jobs.logs import printable
 from luigi_jobs.settings import TableSettings
 
 logger = logging.getLogger("luigi-interface")
@@ -94,9 +95,23 @@ def find_missing(window: Window, *, is_planning: bool = False, is_new_run: bool 
 
     Those are the days that are not there, those published before `loaded_since`, and those that MySQL has changed
     since, which is asked while a run is planned. What killed runs left in staging of the others is removed on the way.
+
+    Raises:
+        LuigiJobsError: lake, MySQL or staging do not tell; with the command that tries again.
     """
     if not window:
         return []
+    try:
+        return _find_missing(window, is_planning, is_new_run)
+    except LuigiJobsError as error:
+        why = str(error).removesuffix(TRIES_AGAIN)
+        raise type(error)(
+            f"{window.table}: cannot tell which of {len(window)} closed days from {window.first} on are missing: {why}"
+            f"; to load: {window.command}", table=window.table, day=error.day, column=error.column,
+        ) from error  # fmt: skip
+
+
+def _find_missing(window: Window, is_planning: bool, is_new_run: bool) -> list[date]:
     lake = load_settings().lake
     found = open_lake(lake).list_days(window.table, window.first, window.stop - ONE_DAY)
     if is_planning and load_settings().table(window.table).refresh_days:
@@ -126,13 +141,15 @@ def complete_days(table: str, days: Iterable[date], loaded_since: datetime | Non
 
 
 def describe_gaps(window: Window, missing: list[date]) -> str:
-    """Say how many days are missing, which, and the command that loads them."""
+    """Say how many days are missing, which, what went wrong last, and the command that loads them."""
     span = replace(window, first=missing[0], stop=missing[-1] + ONE_DAY)
     reasons = [reason for day in missing if (reason := name_reason(window.table, day, window.loaded_since))]
     outdated = f" or outdated ({reasons[0]})" if reasons else ""
+    why = watch.last_failure(window.table)
+    because = f"; last error: {printable(why)}" if why else ""
     return (
         f"{window.table}: {len(missing)} of {len(window)} closed days missing from the lake{outdated}: "
-        f"{format_days(missing)}; to load: {span.command}"
+        f"{format_days(missing)}{because}; to load: {span.command}"
     )
 
 
@@ -147,8 +164,11 @@ def log_complete(window: Window) -> None:
         logger.info("%s: no day from %s on is closed yet: nothing to do", window.table, window.first)
 
 
-def report_at_exit(window: Window) -> None:
-    """Have a luigi command end, after Luigi's summary, with a line that says whether gaps are left, and which."""
+def report_at_exit(window: Window, look: Callable[[], None]) -> None:
+    """Have a luigi command end, after Luigi's summary, with a line that says whether gaps are left, and which.
+
+    `look` is called before, to find processes that have just been killed.
+    """
     if CmdlineParser.get_instance() is None:  # luigi.build: the caller has the result in hand
         return
     pid = os.getpid()
@@ -156,10 +176,11 @@ def report_at_exit(window: Window) -> None:
     def report() -> None:
         if os.getpid() != pid:
             return
+        look()
         try:
             missing = find_missing(window)
         except LuigiJobsError as error:
-            logger.error("%s: cannot tell which days are missing: %s", window.table, error)
+            logger.error("%s", error)
             return
         if missing:
             logger.error(describe_gaps(window, missing))

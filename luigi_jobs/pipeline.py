@@ -32,6 +32,16 @@ logger = logging.getLogger("luigi-interface")
 REUSE_S = 6 * 3600
 
 
+def check_clock() -> None:
+    """Hold this machine's clock, by which no day of a table is closed yet, against MySQL's.
+
+    Raises:
+        LuigiJobsError: the clock is wrong, or MySQL cannot be asked.
+    """
+    with mysql.connect(load_settings().mysql) as connection:
+        mysql.read_clock(connection)
+
+
 def check_table(table: str) -> None:
     """Hold a table's settings against staging and MySQL, once, before any of its days is begun.
 

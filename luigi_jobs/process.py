@@ -24,7 +24,7 @@ from luigi.worker import TaskProcess
 
 from luigi_jobs import staging, watch
 from luigi_jobs.config import load_settings
-from luigi_jobs.errors import LuigiJobsError
+from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError
 from luigi_jobs.lake import open_lake
 from luigi_jobs.watch import Seen
 
@@ -84,15 +84,15 @@ def _watch(pid: int) -> None:
 def _look_again_and_again() -> None:
     while True:
         time.sleep(LOOK_EVERY_S)
-        _look()
+        look()
 
 
 def _look_at_exit(pid: int) -> None:
     if os.getpid() == pid:
-        _look()
+        look()
 
 
-def _look() -> None:
+def look() -> None:
     """End processes that wait for MySQL for too long, and tidy up after those that were ended."""
     for seen in watch.list_work():
         if seen.process == os.getpid():
@@ -100,18 +100,15 @@ def _look() -> None:
         if not _is_alive(seen.process):
             watch.end(seen.process)
             if seen.process not in _ended:
-                logger.error(
-                    "%s %s: the process that was at it was killed, maybe for want of memory; the next run tries again",
-                    seen.work.table, seen.work.day,
-                )  # fmt: skip
+                _say(seen.work, "the process that was at it was killed, maybe for want of memory")
             _tidy([seen])
         elif 0 < seen.work.read_timeout_s < seen.waited_s:
             mysql = load_settings().mysql
-            logger.error(
-                "%s %s: MySQL %s:%d has sent nothing for %d s (read_timeout_s in [mysql]): the connection is given up, "
-                "the next run tries again",
-                seen.work.table, seen.work.day, mysql.host, mysql.port, seen.work.read_timeout_s,
-            )  # fmt: skip
+            _say(
+                seen.work,
+                f"MySQL {mysql.host}:{mysql.port} has sent nothing for {seen.work.read_timeout_s} s (read_timeout_s in "
+                "[mysql]): the connection is given up",
+            )
             _ended.add(seen.process)
             with suppress(ProcessLookupError):
                 os.kill(seen.process, signal.SIGKILL)
@@ -120,6 +117,12 @@ def _look() -> None:
 def _is_alive(process: int) -> bool:
     """Say whether a process runs; one that has ended and that nobody has waited for does not."""
     try:
+def _say(work: watch.Work, why: str) -> None:
+    text = f"{work.table} {work.day}: {why}"
+    watch.note_failure(work.table, text)
+    logger.error("%s%s", text, TRIES_AGAIN)
+
+
         os.kill(process, 0)
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -12,7 +12,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from luigi_jobs.errors import SourceError, UnreachableError
+from luigi_jobs.errors import TRIES_AGAIN, SourceError, UnreachableError
 
 logger = logging.getLogger("luigi-interface")
 
@@ -36,7 +36,7 @@ def once_more(label: str, failure: type[SourceError]) -> Retrying:
 
     def say(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        logger.warning("%s: %s; trying once more", label, str(error).removesuffix("; the next run tries again"))
+        logger.warning("%s: %s; trying once more", label, str(error).removesuffix(TRIES_AGAIN))
 
     return Retrying(
         retry=retry_if_exception_type(failure),

@@ -11,11 +11,11 @@ from types import ModuleType
 import luigi
 from luigi.tools.range import RangeDaily
 
-from luigi_jobs import gaps, process
+from luigi_jobs import gaps, process, watch
 from luigi_jobs.config import load_settings
 from luigi_jobs.day_of_table import DayOfTable, check_closed, forget_listings, open_day, parse_instant
 from luigi_jobs.days import utc_today
-from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError
+from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError, name_failure
 
 LOADED_SINCE = "load again what was published before this instant, such as 2026-11-22T10:00"
 
@@ -154,8 +154,12 @@ class Backfill(luigi.WrapperTask):
         What every day would fail with is found out here, once.
         """
         process.watch_children()
-        gaps.report_at_exit(self.window)
-        _pipeline().check_table(self.table)
+        gaps.report_at_exit(self.window, process.look)
+        try:
+            _pipeline().check_table(self.table)
+        except LuigiJobsError as error:
+            watch.note_failure(self.table, name_failure(error))
+            raise
         days = RangeDaily(
             of=LoadDay,
             of_params={"table": self.table, "loaded_since": self.loaded_since},
@@ -179,6 +183,9 @@ class Backfill(luigi.WrapperTask):
         if is_planning:  # a process that runs it again has another window
             self.__dict__.pop("window", None)
             self.__dict__.pop("missing_days", None)
+            watch.note_failure(self.table, "")
+            if not self.window:
+                _pipeline().check_clock()
         missing = gaps.find_missing(self.window, is_planning=is_planning, is_new_run=True)
         if not missing:
             gaps.log_complete(self.window)
@@ -213,11 +220,16 @@ def _begin(task: luigi.Task) -> None:
     forget_listings()
 
 
-def _end(*_: object) -> None:
+def _end(_: luigi.Task) -> None:
     process.end()
+
+
+def _fail(task: luigi.Task, error: BaseException) -> None:
+    process.end()
+    watch.note_failure(task.table, name_failure(error))
 
 
 for _task in (ExtractDay, DecodeDay, LoadDay):
     _task.event_handler(luigi.Event.START)(_begin)
     _task.event_handler(luigi.Event.SUCCESS)(_end)
-    _task.event_handler(luigi.Event.FAILURE)(_end)
+    _task.event_handler(luigi.Event.FAILURE)(_fail)

@@ -22,6 +22,8 @@ _file, _path = tempfile.mkstemp(prefix="luigi_jobs-")
 os.unlink(_path)
 os.truncate(_file, _SLOTS * _SLOT_BYTES)
 _memory = mmap.mmap(_file, _SLOTS * _SLOT_BYTES)
+_failures, _path = tempfile.mkstemp(prefix="luigi_jobs-")  # lines of [table, why its days are not loaded]
+os.unlink(_path)
 _waits: dict[int, float] = {}  # of this process, by thread
 
 
@@ -112,3 +114,18 @@ def _write_waits() -> None:
         if process == mine:
             _HEAD.pack_into(_memory, slot * _SLOT_BYTES, mine, since, length)
             return
+
+
+def note_failure(table: str, why: str) -> None:
+    """Write down why days of a table are not loaded, for the last words of the run; nothing when a run begins."""
+    with _locked():
+        os.lseek(_failures, 0, os.SEEK_END)
+        os.write(_failures, json.dumps([table, why]).encode() + b"\n")
+
+
+def last_failure(table: str) -> str:
+    """Return what was last written down of a table."""
+    with _locked():
+        lines = os.pread(_failures, os.fstat(_failures).st_size, 0).splitlines()
+    found = [why for name, why in map(json.loads, lines) if name == table]
+    return found[-1] if found else ""

@@ -92,7 +92,7 @@ def test_the_query_of_a_process_that_is_killed_is_ended(slow: Project) -> None:
     output, _ = run.communicate(timeout=20)
 
     assert run.returncode == 30
-    assert f"slow: 1 of 1 closed days missing from the lake: {days_ago(1)}; to load: " in output.splitlines()[-1]
+    assert f"slow: 1 of 1 closed days missing from the lake: {days_ago(1)}; last error: " in output.splitlines()[-1]
     wait_until(lambda: list_queries(slow) == [], seconds=3)
     assert slow.staged() == []
 

@@ -151,9 +151,8 @@ def judge_code(code: int, missing: list[date]) -> str:
 def judge_output(output: str, table: str, missing: list[date], cause: str) -> str:
     """I6: return what the output fails to say of the days that are missing, and why.
 
-    The last error line names table, days and next command, and one above it names the table and matches `cause`: it is
-    another line, because one run may leave days missing for several causes, and cron mails all of them. Where S3 does
-    not say which days are missing, the line of the cause is the last.
+    The last error line names table, days, cause and next command. Days may be missing for several causes: one above it
+    names the table and matches `cause`. Where S3 or MySQL do not tell which days are missing, the line says so.
     """
     if "Traceback" in output:
         return "a traceback"
@@ -164,10 +163,9 @@ def judge_output(output: str, table: str, missing: list[date], cause: str) -> st
     if not because:
         return f"no error line of {table} says {cause!r}"
     days = re.escape(format_days(missing))
-    whole = rf"ERROR: {table}: \d+ of \d+ closed days missing from the lake: {days}; to load: luigi .+"
-    if not re.fullmatch(whole, errors[-1]) and not (errors[-1] in because and "cannot list s3://" in errors[-1]):
-        return f"the last error line is {errors[-1]!r}"
-    return ""
+    whole = rf"ERROR: {table}: \d+ of \d+ closed days missing from the lake: {days}; last error: .+; to load: luigi .+"
+    unknown = rf"ERROR: .*{table}: cannot tell which of \d+ closed days from \S+ on are missing: .+; to load: luigi .+"
+    return "" if re.fullmatch(rf"{whole}|{unknown}", errors[-1]) else f"the last error line is {errors[-1]!r}"
 
 
 def find_secret(project: Project, output: str) -> str:
