@@ -5,6 +5,7 @@ Stock Luigi leaves its workers running, and publishing, when it is killed.
 
 import atexit
 import ctypes
+import json
 import logging
 import multiprocessing
 import os
@@ -20,6 +21,8 @@ from functools import cache
 from types import FrameType
 
 from luigi.cmdline_parser import CmdlineParser
+from luigi.rpc import RemoteScheduler, RPCError
+from luigi.task_status import FAILED
 from luigi.worker import TaskProcess
 
 from luigi_jobs import staging, watch
@@ -114,15 +117,15 @@ def look() -> None:
                 os.kill(seen.process, signal.SIGKILL)
 
 
-def _is_alive(process: int) -> bool:
-    """Say whether a process runs; one that has ended and that nobody has waited for does not."""
-    try:
 def _say(work: watch.Work, why: str) -> None:
     text = f"{work.table} {work.day}: {why}"
     watch.note_failure(work.table, text)
     logger.error("%s%s", text, TRIES_AGAIN)
 
 
+def _is_alive(process: int) -> bool:
+    """Say whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
         os.kill(process, 0)
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
@@ -136,21 +139,40 @@ def _stop(number: int, _: FrameType | None) -> None:
     """End the run: its processes at once, then what they leave on MySQL, in S3 and in staging."""
     for again in (signal.SIGTERM, signal.SIGINT):
         signal.signal(again, signal.SIG_IGN)
-    work = watch.list_work()
-    for process in multiprocessing.active_children():
+    work, children, name = watch.list_work(), multiprocessing.active_children(), signal.Signals(number).name
+    for process in children:
         process.kill()
-    for process in multiprocessing.active_children():
+    for process in children:
         process.join(1.0)
-    tidying = threading.Thread(target=_tidy, args=(work,), daemon=True)
-    tidying.start()
-    tidying.join(TIDY_S)
+    jobs = [threading.Thread(target=_tidy, args=(work,), daemon=True)]
+    jobs += [threading.Thread(target=_give_back, args=(children, name), daemon=True)]
+    for job in jobs:
+        job.start()
+    until = time.monotonic() + TIDY_S
+    for job in jobs:
+        job.join(max(0.0, until - time.monotonic()))
     at = ", ".join(sorted({f"{seen.work.table} {seen.work.day}" for seen in work}))
     logger.error(
-        "stopped by %s%s; to go on: %s", signal.Signals(number).name, f" at {at}" if at else "",
+        "stopped by %s%s; to go on: %s", name, f" at {at}" if at else "",
         shlex.join(["luigi", *sys.argv[1:]]),
     )  # fmt: skip
     logging.shutdown()
     os._exit(128 + number)
+
+
+def _give_back(children: Iterable[multiprocessing.Process], name: str) -> None:
+    """Have luigid know that the steps of processes that have ended do not run any more: the next run may at once."""
+    for child in children:
+        if isinstance(child, TaskProcess) and isinstance(
+            scheduler := child.status_reporter._scheduler, RemoteScheduler
+        ):
+            with suppress(RPCError):
+                scheduler.add_task(
+                    worker=child.worker_id,
+                    task_id=child.task.task_id,
+                    status=FAILED,
+                    expl=json.dumps(f"stopped by {name}"),
+                )
 
 
 def _tidy(work: Iterable[Seen]) -> None:

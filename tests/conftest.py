@@ -112,3 +112,9 @@ def luigid() -> str:
     if not (url := os.environ.get("LUIGID_URL")):
         pytest.exit("LUIGID_URL not set: run ./scripts/test, which starts the servers", returncode=4)
     return url
+
+
+@pytest.fixture(params=["local", "luigid"])
+def scheduler(request: pytest.FixtureRequest) -> str:
+    """The URL of luigid, or nothing for a local scheduler."""
+    return str(request.getfixturevalue("luigid")) if request.param == "luigid" else ""

@@ -97,17 +97,17 @@ def test_the_query_of_a_process_that_is_killed_is_ended(slow: Project) -> None:
     assert slow.staged() == []
 
 
-@pytest.mark.fault("F3", "SIGTERM, and the next run goes on")
-def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project) -> None:
+@pytest.mark.fault("F3", "SIGTERM, and the next run goes on, with a local scheduler and under luigid")
+def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project, scheduler: str) -> None:
     project.add_reports(last_days(3))
     project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0.2) nap FROM reports")
     project.configure("table.slow", date_column="date_start", since=str(days_ago(3)))
-    run = project.start("Backfill", "--table", "slow")
+    run = project.start("Backfill", "--table", "slow", scheduler=scheduler)
     wait_until(lambda: list_queries(project) != [], seconds=20)
     os.kill(run.pid, signal.SIGTERM)
     run.communicate(timeout=10)
 
-    assert project.luigi("Backfill", "--table", "slow").returncode == 0
+    assert project.luigi("Backfill", "--table", "slow", scheduler=scheduler).returncode == 0
     assert project.days("slow") == last_days(3)
 
 
