@@ -1,14 +1,17 @@
 """What holds after every fault: I1 to I7 of the fault table, each a function that says what is wrong, or nothing."""
 
+import json
 import re
 import threading
 import time
-from collections.abc import Iterable
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
@@ -159,8 +162,7 @@ def judge_output(output: str, table: str, missing: list[date], cause: str) -> st
     if not missing:
         return ""
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
-    because = [line for line in errors if table in line and re.search(cause, line)]
-    if not because:
+    if not any(table in line and re.search(cause, line) for line in errors):
         return f"no error line of {table} says {cause!r}"
     days = re.escape(format_days(missing))
     whole = rf"ERROR: {table}: \d+ of \d+ closed days missing from the lake: {days}; last error: .+; to load: luigi .+"
@@ -168,12 +170,55 @@ def judge_output(output: str, table: str, missing: list[date], cause: str) -> st
     return "" if re.fullmatch(rf"{whole}|{unknown}", errors[-1]) else f"the last error line is {errors[-1]!r}"
 
 
-def find_secret(project: Project, output: str) -> str:
-    """I7: return where the password stands, in any shape a driver may print it."""
+@dataclass
+class Onlooker:
+    """For I7: keeps every command line that `ps` shows of a run's processes."""
+
+    group: int
+    seen: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="onlooker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(0.05):
+            for process in group_members(self.group):
+                with suppress(OSError):  # it has ended
+                    self.seen.add(Path(f"/proc/{process}/cmdline").read_bytes())
+
+
+def find_secret(project: Project, output: str, command_lines: Iterable[bytes] = (), scheduler: str = "") -> str:
+    """I7: return where the password stands, in any shape a driver may print it; `scheduler` is luigid's URL, if any."""
     shapes = {CANARY, repr(CANARY)[1:-1], ascii(CANARY)[1:-1], quote(CANARY, safe=""), quote_plus(CANARY), "ary%/@"}
-    bodies = {"output": output.encode()}
+    bodies = {"output": output.encode(), "command lines": b"\n".join(command_lines)}
     bodies |= {str(path): path.read_bytes() for path in project.staging.rglob("*") if path.is_file()}
     keys = project.keys()
     for key in keys:
         bodies[key] = project.s3.get_object(Bucket=project.bucket, Key=key)["Body"].read()
+    if scheduler:
+        with suppress(OSError):  # luigid itself was the fault
+            bodies |= {f"luigid {name}": body for name, body in _read_pages(scheduler)}
     return ", ".join(name for name, body in bodies.items() if any(shape.encode() in body for shape in shapes))
+
+
+def _read_pages(scheduler: str) -> Iterator[tuple[str, bytes]]:
+    """Yield what luigid's API, which its pages show, knows of tasks and their errors."""
+
+    def ask(name: str, **data: str) -> bytes:
+        url = f"{scheduler}/api/{name}?{urlencode({'data': json.dumps(data)})}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bytes(answer.read())
+
+    yield "workers", ask("worker_list")
+    tasks = ask("task_list", status="", upstream_status="")
+    yield "tasks", tasks
+    for name, task in json.loads(tasks)["response"].items():
+        if task["status"] == "FAILED":
+            yield name, ask("fetch_error", task_id=name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from invariants import (
+    Onlooker,
     Reader,
     find_secret,
     find_unequal,
@@ -89,6 +90,7 @@ class Trial:
         self.is_healed = False
         reader = Reader(self.project, [self.project.key(day, self.table) for day in self.days])
         process = self.project.start("Backfill", "--table", self.table, *arguments, module=module, scheduler=scheduler)
+        onlooker = Onlooker(process.pid)
         is_killed = ended_by == signal.SIGKILL
         try:
             try:
@@ -101,7 +103,9 @@ class Trial:
             left = wait_until_alone(group) if is_killed else wait_until_clean(self.project, group, self.user)
         finally:
             reader.stop()
+            onlooker.stop()
         assert self.mysql.failures == []
+        assert onlooker.seen, "no process of the run was seen"
         missing = self.missing
         wrong = {
             "I1 reader": "; ".join(reader.wrong),
@@ -113,7 +117,7 @@ class Trial:
                 if ended_by
                 else judge_output(run.output, self.table, missing, cause)
             ),
-            "I7 no secret": find_secret(self.project, run.output),
+            "I7 no secret": find_secret(self.project, run.output, onlooker.seen, scheduler),
         }
         found = {name: text for name, text in wrong.items() if text and name[:2] not in exempt}
         assert not found, f"{found}\n{run.output}"
