@@ -29,6 +29,7 @@ from luigi_jobs import staging, watch
 from luigi_jobs.config import load_settings
 from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError
 from luigi_jobs.lake import open_lake
+from luigi_jobs.results import free_results
 from luigi_jobs.watch import Seen
 
 logger = logging.getLogger("luigi-interface")
@@ -88,6 +89,7 @@ def _look_again_and_again() -> None:
     while True:
         time.sleep(LOOK_EVERY_S)
         look()
+        free_results()
 
 
 def _look_at_exit(pid: int) -> None:

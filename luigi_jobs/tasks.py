@@ -229,7 +229,16 @@ def _fail(task: luigi.Task, error: BaseException) -> None:
     watch.note_failure(task.table, name_failure(error))
 
 
+def _die(task: luigi.Task, message: str) -> None:
+    """Note, in the process that forked it, that a step's process was ended, unless it is known why."""
+    place = f"{task.table} {task.date}: "
+    if not watch.last_failure(task.table).startswith(place):
+        watch.note_failure(task.table, place + message)
+
+
 for _task in (ExtractDay, DecodeDay, LoadDay):
     _task.event_handler(luigi.Event.START)(_begin)
     _task.event_handler(luigi.Event.SUCCESS)(_end)
     _task.event_handler(luigi.Event.FAILURE)(_fail)
+    _task.event_handler(luigi.Event.PROCESS_FAILURE)(_die)
+    _task.event_handler(luigi.Event.TIMEOUT)(_die)

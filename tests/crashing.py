@@ -2,16 +2,20 @@
 
 With CRASH_RUN=1 the whole run is killed, not only the process of the task. The points, in the order of
 a load, are "query", "extract", "unstamped", "extracted", "decode", "footer", an S3 request such as "PutObject" or
-"in UploadPart", and "published".
+"in UploadPart", and "published". At "result" and "no result" the process of an ExtractDay is killed just after or just
+before it hands over its result, with the lock on all results.
 """
 
 import functools
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import luigi_jobs  # noqa: F401  # registers the tasks
+import luigi
+
+import luigi_jobs
 from luigi_jobs import files, reader, staging
 from luigi_jobs.lake import S3Lake
 
@@ -89,6 +93,18 @@ def crash_at_request(operation: str, how: Callable[..., None]) -> None:
     S3Lake.__init__ = wrapper  # type: ignore[method-assign]
 
 
+def crash_at_result(_: luigi.Task) -> None:
+    queue = multiprocessing.current_process().result_queue  # type: ignore[attr-defined]
+    send = queue._send_bytes
+
+    def send_and_crash(message: bytes) -> None:
+        if POINT == "result":
+            send(message)
+        crash()
+
+    queue._send_bytes = send_and_crash
+
+
 write_parquet = files.write_parquet
 
 if POINT == "query":
@@ -105,6 +121,8 @@ elif POINT == "footer":
     files.write_parquet = crash_at_footer
 elif POINT == "published":
     S3Lake.publish = crash_after(S3Lake.publish)  # type: ignore[method-assign]
+elif POINT in ("result", "no result"):
+    luigi_jobs.ExtractDay.event_handler(luigi.Event.START)(crash_at_result)
 elif POINT.startswith("in "):
     crash_at_request(POINT.removeprefix("in "), crash_in_body)
 elif POINT:

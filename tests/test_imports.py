@@ -14,6 +14,7 @@ ORDER = [
     "deep",
     "tasks",
     "process",
+    "results",
     "gaps",
     "refresh",
     "pipeline",

@@ -16,7 +16,6 @@ from test_crash import wait_until
 from trial import Trial
 
 slow = pytest.mark.slow_fault
-UNSAID = {"I6": "Luigi says at level INFO that the process of a task died, and which"}
 MOST_S = 2.5  # about the seconds of the loads that are killed
 KILLS = int(os.environ.get("FAULT_KILLS", "200"))
 HEAL_EVERY = 5
@@ -54,10 +53,12 @@ def crash_at(trial: Trial, point: str, whole_run: bool) -> None:
     """Run a load that is killed at a point, and take the fault away."""
     environment = dict(trial.project.environment)
     trial.project.environment |= {"CRASH_AT": point} | ({"CRASH_RUN": "1"} if whole_run else {})
-    exempt = {} if whole_run else UNSAID
-    if point == "published":
-        exempt = exempt | {"I5": "what killed the process also kept Luigi from looking whether it was done"}
-    run = trial.run(exempt=exempt, module="crashing", ended_by=signal.SIGKILL if whole_run else None)
+    is_done = point == "published"
+    run = trial.run(
+        exempt={"I5": "what killed the process also kept Luigi from looking whether it was done"} if is_done else {},
+        cause=r"reports \S+: the process that was at it was killed", module="crashing",
+        ended_by=signal.SIGKILL if whole_run else None,
+    )  # fmt: skip
     trial.project.environment = environment
     assert run.code == (-signal.SIGKILL if whole_run else 30)
     if not whole_run:
@@ -105,6 +106,24 @@ def test_a_process_that_is_killed_is_said_to_be_the_cause(small: Trial) -> None:
     run = small.run(cause=r"reports \S+: .*killed", module="crashing")
 
     assert run.code == 30
+    del small.project.environment["CRASH_AT"]
+    small.heal()
+
+
+@pytest.mark.fault(
+    "F1", "SIGKILL of the task's process with the lock on all results, before or after it hands its own over"
+)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("point", "code"), [("result", 0), ("no result", 30)])
+def test_a_process_that_is_killed_with_the_lock_on_results_stops_no_other(
+    small: Trial, point: str, code: int, workers: int
+) -> None:
+    small.project.environment["CRASH_AT"] = point
+
+    run = small.run("--workers", str(workers), cause="", module="crashing", within_s=60)
+
+    assert run.code == code
+    assert "WARNING: a process was killed while it handed over its result: the others go on without it" in run.output
     del small.project.environment["CRASH_AT"]
     small.heal()
 

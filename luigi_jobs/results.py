@@ -1,0 +1,33 @@
+"""Luigi's queue of results, whose lock a process may take along when it is killed.
+
+A task's process hands its result over under a lock that all processes share and that nobody lets go of when the process
+is killed just then: all others, and the run, would wait for ever.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from typing import Any
+
+from luigi.worker import KeepAliveThread
+
+logger = logging.getLogger("luigi-interface")
+
+HELD_S = 3.0  # handing a result over takes less than a millisecond
+
+
+def free_results() -> None:
+    """Let go of the lock where it has been held for too long; only in the process that forks the others."""
+    for queue in _find_queues():
+        lock = queue._wlock  # type: ignore[attr-defined]
+        if not lock.acquire(timeout=HELD_S):
+            logger.warning("a process was killed while it handed over its result: the others go on without it")
+        lock.release()
+
+
+def _find_queues() -> Iterator["Queue[Any]"]:
+    """Yield the queues of this process's Luigi workers, which keep a thread each while they run."""
+    for thread in threading.enumerate():
+        if isinstance(thread, KeepAliveThread):
+            yield thread._rpc_message_callback.__self__._task_result_queue
