@@ -131,7 +131,7 @@ def begun(trial: Trial) -> Trial:
     trial.days = last_days(16)
     trial.project.add_reports(trial.days)
     trial.project.cursor.execute("CREATE TABLE kept AS SELECT id, account FROM reports")
-    trial.run("--limit", "1", cause="16")
+    trial.run("--limit", "1", exempt={"I6": "a limit is no error"})
     return trial
 
 
