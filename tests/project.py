@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import luigi
 import pyarrow.parquet as pq
@@ -219,3 +221,10 @@ def count_requests(client: Any, operation: str) -> Iterator[list[str]]:
     sent: list[str] = []
     client.meta.events.register(f"before-send.s3.{operation}", lambda request, **_: sent.append(request.url))
     yield sent
+
+
+def ask_luigid(url: str, what: str, **arguments: str) -> Any:
+    """Ask luigid's API, which its pages show."""
+    data = urlencode({"data": json.dumps(arguments)})
+    with urlopen(f"{url}/api/{what}?{data}", timeout=10) as answer:
+        return json.load(answer)["response"]

@@ -1,18 +1,16 @@
 """The real luigi command, on real servers: what it loads, how it exits, what its last lines say."""
 
-import json
 import re
 import shlex
 import subprocess
 import sys
-import urllib.parse
-import urllib.request
 from collections import Counter
 from datetime import date
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from project import Project, days_ago, last_days, today, without_footer
+from project import Project, ask_luigid, days_ago, last_days, today, without_footer
 
 
 def loaded_days(output: str) -> list[date]:
@@ -329,13 +327,10 @@ def test_the_visualiser_is_told_rows_and_percentage(reports: Project, luigid: st
     assert run.returncode == 0
     (task_id,) = set(re.findall(r"ExtractDay_\w+", run.stdout))
 
-    def ask(what: str) -> Any:
-        data = urllib.parse.urlencode({"data": json.dumps({"task_id": task_id})})
-        with urllib.request.urlopen(f"{luigid}/api/{what}?{data}") as answer:
-            return json.load(answer)["response"]
-
-    assert ask("get_task_status_message")["statusMessage"].startswith("20 of 20 rows (100 %), ")
-    assert ask("get_task_progress_percentage")["progressPercentage"] == 100
+    message = ask_luigid(luigid, "get_task_status_message", task_id=task_id)["statusMessage"]
+    percentage = ask_luigid(luigid, "get_task_progress_percentage", task_id=task_id)["progressPercentage"]
+    assert message.startswith("20 of 20 rows (100 %), ")
+    assert percentage == 100
 
 
 def test_a_slow_extract_shows_progress_in_the_terminal(project: Project) -> None:
@@ -369,7 +364,7 @@ def test_a_password_with_odd_characters_works_and_is_printed_nowhere(reports: Pr
     assert [run.returncode for run in runs] == [0, 35]
     assert reports.days() == last_days(5)[:-2]
     for run in runs:
-        for shape in (secret, "ca\\xf1ary", urllib.parse.quote(secret, safe=""), "ary%/@"):
+        for shape in (secret, "ca\\xf1ary", quote(secret, safe=""), "ary%/@"):
             assert shape not in run.stdout
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 import pytest
-from project import Project, days_ago, last_days
+from project import Project, ask_luigid, days_ago, last_days
 
 from luigi_jobs.day_of_table import open_day, parse_instant, round_up
 from luigi_jobs.days import ONE_DAY, each_day
@@ -177,6 +177,22 @@ def test_backfill_loads_a_day_again_that_has_changed_and_says_why(
     table = changing.read(days_ago(2)).to_pydict()
     assert (len(table["id"]), sum(filter(None, table["spend"]))) == changing.cursor.fetchone()
     assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == []
+
+
+def test_the_visualiser_says_why_a_day_is_loaded_again(changing: Project, luigid: str) -> None:
+    changing.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(1),))
+
+    run = changing.luigi("Backfill", "--table", "reports", scheduler=luigid)
+
+    assert run.returncode == 0, run.stdout
+    why = "MySQL has 4 rows, and had 3"
+    for step, message in (
+        ("ExtractDay", rf"4 of 4 rows \(100 %\), .*; again: {why}"),
+        ("LoadDay", f"loaded again: {why}"),
+    ):
+        (task_id,) = set(re.findall(rf"{step}_\w+", run.stdout))
+        said = ask_luigid(luigid, "get_task_status_message", task_id=task_id)["statusMessage"]
+        assert re.fullmatch(message, said)
 
 
 def test_nothing_changed_asks_mysql_once_and_loads_nothing(changing: Project) -> None:

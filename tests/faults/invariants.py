@@ -4,18 +4,17 @@ import json
 import re
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus
 
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
-from project import Project, hash_rows
+from project import Project, ask_luigid, hash_rows
 
 from luigi_jobs.days import format_days
 from luigi_jobs.schema import quote_name
@@ -211,14 +210,12 @@ def find_secret(project: Project, output: str, command_lines: Iterable[bytes] = 
 def _read_pages(scheduler: str) -> Iterator[tuple[str, bytes]]:
     """Yield what luigid's API, which its pages show, knows of tasks and their errors."""
 
-    def ask(name: str, **data: str) -> bytes:
-        url = f"{scheduler}/api/{name}?{urlencode({'data': json.dumps(data)})}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return bytes(answer.read())
+    def ask(name: str, **arguments: str) -> bytes:
+        return json.dumps(ask_luigid(scheduler, name, **arguments), ensure_ascii=False).encode()
 
     yield "workers", ask("worker_list")
-    tasks = ask("task_list", status="", upstream_status="")
-    yield "tasks", tasks
-    for name, task in json.loads(tasks)["response"].items():
+    tasks = ask_luigid(scheduler, "task_list", status="", upstream_status="")
+    yield "tasks", json.dumps(tasks, ensure_ascii=False).encode()
+    for name, task in tasks.items():
         if task["status"] == "FAILED":
             yield name, ask("fetch_error", task_id=name)

@@ -1,18 +1,14 @@
 """Rows and tables that are very large, and names and values that are hostile: F29 to F32."""
 
 import base64
-import json
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pytest
 from _bench_measure import run as run_measured
 from invariants import find_secret, wait_until_alone
-from project import REPORTS, ROOT, Project, days_ago
+from project import REPORTS, ROOT, Project, ask_luigid, days_ago
 from trial import Trial
 
 from luigi_jobs.schema import quote_name
@@ -233,12 +229,6 @@ def test_hostile_values_are_the_same_in_the_lake(small: Trial, driver: str) -> N
     small.heal()
 
 
-def ask(luigid: str, what: str, **arguments: str) -> Any:
-    data = urllib.parse.urlencode({"data": json.dumps(arguments)})
-    with urllib.request.urlopen(f"{luigid}/api/{what}?{data}") as answer:
-        return json.load(answer)["response"]
-
-
 @slow
 @pytest.mark.fault("F32", "a value with markup and escapes cannot be decoded: log, status message and page of luigid")
 def test_hostile_values_are_never_shown_as_they_are(small: Trial, luigid: str) -> None:
@@ -250,9 +240,9 @@ def test_hostile_values_are_never_shown_as_they_are(small: Trial, luigid: str) -
 
     assert run.code == 30
     assert not [character for character in run.output if character < " " and character != "\n"]
-    failed = ask(luigid, "task_list", status="FAILED", upstream_status="")
+    failed = ask_luigid(luigid, "task_list", status="FAILED", upstream_status="")
     task = max((name for name in failed if name.startswith("DecodeDay")), key=lambda name: failed[name]["last_updated"])
-    told = ask(luigid, "fetch_error", task_id=task)["error"]
+    told = ask_luigid(luigid, "fetch_error", task_id=task)["error"]
     assert "cannot decode encoded: row id=3" in told
     assert MARKUP not in told
     assert not [character for character in told if character < " " and character != "\n"]
