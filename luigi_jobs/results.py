@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from typing import Any
 
+from luigi.task_status import DONE
 from luigi.worker import KeepAliveThread
 
 logger = logging.getLogger("luigi-interface")
@@ -24,6 +25,15 @@ def free_results() -> None:
         if not lock.acquire(timeout=HELD_S):
             logger.warning("a process was killed while it handed over its result: the others go on without it")
         lock.release()
+
+
+def hand_over(task_id: str) -> None:
+    """Have Luigi know that a task is done whose process cannot say so any more; only in the process that forked it.
+
+    Luigi itself says FAILED next, which it does not believe of a task that it knows to be done.
+    """
+    for queue in _find_queues():
+        queue.put((task_id, DONE, "", [], []))
 
 
 def _find_queues() -> Iterator["Queue[Any]"]:

@@ -5,6 +5,7 @@ Backfill -> RangeDaily -> LoadDay -> DecodeDay -> ExtractDay
 
 import datetime
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from luigi_jobs.config import load_settings
 from luigi_jobs.day_of_table import DayOfTable, check_closed, forget_listings, open_day, parse_instant
 from luigi_jobs.days import utc_today
 from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError, name_failure
+from luigi_jobs.results import hand_over
 
 LOADED_SINCE = "load again what was published before this instant, such as 2026-11-22T10:00"
 
@@ -230,9 +232,14 @@ def _fail(task: luigi.Task, error: BaseException) -> None:
 
 
 def _die(task: luigi.Task, message: str) -> None:
-    """Note, in the process that forked it, that a step's process was ended, unless it is known why."""
+    """Look, in the process that forked it, whether a step was done though its process was ended before it said so."""
+    forget_listings()
+    with suppress(LuigiJobsError):
+        if task.complete():
+            hand_over(task.task_id)
+            return
     place = f"{task.table} {task.date}: "
-    if not watch.last_failure(task.table).startswith(place):
+    if not watch.last_failure(task.table).startswith(place):  # it is not known why
         watch.note_failure(task.table, place + message)
 
 
