@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import _bench_polite as polite
 import _bench_project as project
 import _bench_report as report
 import _bench_venv as venv
@@ -28,7 +29,7 @@ from _bench_project import ROOT, WORK
 
 ROWS = 2_000_000
 PEERS = ("dlt", "awswrangler", "duckdb")
-PARTS = ("ours", "stages", "wire", *PEERS, "memory", "backfill", "nothing")
+PARTS = ("ours", "stages", "wire", *PEERS, "memory", "backfill", "nothing", "polite")
 # These take minutes, and their ratio is not close.
 ONCE = ("awswrangler", "memory_slow")
 
@@ -78,6 +79,19 @@ def list_nothing() -> dict[str, Contender]:
     }
 
 
+def list_polite(tables: Tables) -> dict[str, Contender]:
+    loads = {
+        "idle": None,
+        "ours": lambda: project.load_day("polite", "reports", DAY),
+        "dlt": lambda: venv.copy_days("dlt", tables.large, [DAY], tables.rows),
+        "wire": lambda: read_wire(tables.large, "best"),
+    }
+    return {
+        f"polite_{name}": lambda load=load: polite.beside(tables.small, tables.small_rows, load)
+        for name, load in loads.items()
+    }
+
+
 def take_turns(
     contenders: dict[str, Contender], runs: int, skipped: dict[str, str]
 ) -> dict[str, list[dict[str, float]]]:
@@ -85,7 +99,7 @@ def take_turns(
     results: dict[str, list[dict[str, float]]] = {}
     for turn in range(runs):
         for name, contender in contenders.items():
-            peer = name.removeprefix("backfill_")
+            peer = name.removeprefix("backfill_").removeprefix("polite_")
             if peer in skipped or (turn and name in ONCE):
                 continue
             try:
@@ -153,7 +167,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     tables.fill()
     make_bucket()
     project.write_config(tables)
-    wanted = only & set(PEERS) or "backfill" in only or arguments.write
+    wanted = only & {*PEERS, "backfill", "polite"}
     skipped = venv.install_peers() if wanted else {}
     results = {}
     parts = [(f"one day of {tables.rows:,} rows", list_day(tables, only))]
@@ -164,6 +178,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if "nothing" in only:
         put_years("years")
         parts.append(("ten years of days, nothing to do", list_nothing()))
+    if "polite" in only:
+        parts.append(("another client's queries", list_polite(tables)))
     for title, contenders in parts:
         if contenders:
             print(f"# {title}", flush=True)

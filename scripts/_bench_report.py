@@ -24,6 +24,10 @@ NAMES = {
     "memory_slow": "the large day, staging disk of 20 MB/s",
     "backfill_ours": "luigi_jobs, `Backfill --workers 2`",
     "backfill_dlt": "dlt, one process, one day after the other",
+    "polite_idle": "alone",
+    "polite_ours": "beside luigi_jobs, LoadDay",
+    "polite_dlt": "beside dlt",
+    "polite_wire": "beside the bare wire",
 }
 COPIES = ["ours", "dlt", "duckdb", "awswrangler"]
 
@@ -94,6 +98,7 @@ def format_tables(result: dict[str, Any]) -> str:
         format_memory(runs),
         format_copies("Backfill of six days", runs, small, ["backfill_ours", "backfill_dlt"], "backfill_ours"),
         format_nothing(runs),
+        format_polite(runs),
         format_goals(result["goals"]),
         format_facts(facts, result["skipped"]),
     ]
@@ -172,6 +177,17 @@ def format_nothing(runs: Runs) -> str:
     lines = [["`Backfill`", *spread(runs, "nothing"), f"{middle(runs, 'nothing_lists', 'lists'):.0f}"]]
     header = ["", "least s", "median s", "most s", "LIST requests"]
     return f"**Nothing to do over ten years of days**\n\n{format_table(header, lines)}"
+
+
+def format_polite(runs: Runs) -> str:
+    lines = []
+    for name in ("polite_idle", "polite_ours", "polite_dlt", "polite_wire"):
+        if name in runs:
+            ratio = divide(middle(runs, name, "p99_ms"), middle(runs, "polite_idle", "p99_ms"))
+            medians = [f"{middle(runs, name, field):.2f}" for field in ("p50_ms", "p99_ms")]
+            lines.append([NAMES[name], *medians, f"{ratio:.2f}" if ratio else ""])
+    header = ["", "median ms", "99 % within ms", "× alone"]
+    return f"**Queries of another client for one row, every 2 ms**\n\n{format_table(header, lines)}" if lines else ""
 
 
 def format_goals(goals: list[dict[str, Any]]) -> str:

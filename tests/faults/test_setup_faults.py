@@ -137,7 +137,7 @@ def test_a_scheduler_that_is_started_again_is_no_loss(small: Trial, own_luigid: 
 
     small.mysql.fault = Fault(restart, 0, times=1)
 
-    run = small.run(scheduler=own_luigid.url, cause="(?s:.*)")
+    run = small.run(scheduler=own_luigid.url, exempt={"I6": "no day has failed: luigid has forgotten what is to do"})
 
     assert small.mysql.hits == 1
     assert run.code in (0, 25)
