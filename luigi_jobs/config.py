@@ -14,6 +14,7 @@ from typing import Any
 from luigi.configuration import get_config
 from luigi.configuration.cfg_parser import InterpolationMissingEnvvarError
 
+from luigi_jobs.days import ONE_DAY, utc_today
 from luigi_jobs.errors import ConfigError
 from luigi_jobs.layout import check_table_name
 from luigi_jobs.settings import TABLE_SECTION, LakeSettings, MySQLSettings, Settings, TableSettings
@@ -122,6 +123,10 @@ def _read_table(parser: ConfigParser, name: str, problems: list[str]) -> dict[st
     values = _read_section(parser, section, _TABLE_KEYS, problems)
     if "source" in values:
         values["source"] = values["source"] or name
+    if "since" in values and values["since"] > (latest := utc_today() + ONE_DAY):  # somewhere it is tomorrow
+        problems.append(
+            f"[{section}] since = '{values['since']}': lies in the future; this machine's clock says {latest - ONE_DAY}"
+        )
     for kind in ("source", "target"):
         columns = [getattr(rule, kind) for rule in values.get("decode", ())]
         problems.extend(
