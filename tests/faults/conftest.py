@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import pymysql
 import pytest
 from invariants import CANARY
 from project import Project, days_ago, last_days
@@ -24,9 +25,14 @@ def canary_user(project: Project) -> Iterator[str]:
 
 
 @pytest.fixture
-def mysql_proxy(project: Project) -> Iterator[TcpProxy]:
-    """A proxy to MySQL, which luigi takes for the server."""
-    proxy = TcpProxy((project.environment["MYSQL_HOST"], int(project.environment["MYSQL_PORT"])))
+def mysql_proxy(project: Project, canary_user: str) -> Iterator[TcpProxy]:
+    """A proxy to MySQL, which luigi takes for the server, and which TLS would tell nothing."""
+    host, port = project.environment["MYSQL_HOST"], int(project.environment["MYSQL_PORT"])
+    # MySQL asks for a password itself, which goes by TLS only, at a user's first login and not again.
+    user, password = project.environment["MYSQL_USER"], project.environment["MYSQL_PASSWORD"]
+    pymysql.connect(host=host, port=port, user=user, password=password.encode()).close()
+    project.configure("mysql", ssl_mode="DISABLED")
+    proxy = TcpProxy((host, port))
     project.environment |= {"MYSQL_HOST": "127.0.0.1", "MYSQL_PORT": str(proxy.port)}
     yield proxy
     proxy.stop()

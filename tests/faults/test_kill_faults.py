@@ -108,6 +108,7 @@ def test_a_process_that_is_killed_is_said_to_be_the_cause(small: Trial) -> None:
     small.heal()
 
 
+@slow
 @pytest.mark.fault(
     "F1", "SIGKILL of the task's process with the lock on all results, before or after it hands its own over"
 )
