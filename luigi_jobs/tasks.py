@@ -33,10 +33,10 @@ def _pipeline() -> ModuleType:
     return pipeline
 
 
-class ExtractDay(luigi.Task):
-    """Stream one day of a table from MySQL into staging, as MySQL has it."""
+class _Step:
+    """What the steps of a day have in common."""
 
-    date = luigi.DateParameter(description="the day, YYYY-MM-DD")
+    date = luigi.DateParameter(description="the day, YYYY-MM-DD; it must be closed")
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
     loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
 
@@ -44,6 +44,10 @@ class ExtractDay(luigi.Task):
     def priority(self) -> int:
         """Newer days first; the steps of one day together."""
         return int(self.date.toordinal())
+
+
+class ExtractDay(_Step, luigi.Task):
+    """Stream one day of a table from MySQL into staging, as MySQL has it."""
 
     def output(self) -> luigi.Target:
         """Return the staged Arrow IPC file."""
@@ -60,17 +64,8 @@ class ExtractDay(luigi.Task):
         _pipeline().extract_day(one, self.set_status_message, self.set_progress_percentage)
 
 
-class DecodeDay(luigi.Task):
+class DecodeDay(_Step, luigi.Task):
     """Decode one staged day to its final schema, as a Parquet file in staging."""
-
-    date = luigi.DateParameter(description="the day, YYYY-MM-DD")
-    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
-    loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
-
-    @property
-    def priority(self) -> int:
-        """Newer days first; the steps of one day together."""
-        return int(self.date.toordinal())
 
     def requires(self) -> luigi.Task:
         """Require the day's extract."""
@@ -90,17 +85,8 @@ class DecodeDay(luigi.Task):
         _pipeline().decode_day(_open(self))
 
 
-class LoadDay(luigi.Task):
+class LoadDay(_Step, luigi.Task):
     """Publish one closed day of a table in the lake: `{table}/date=YYYYMMDD/{table}.parquet`."""
-
-    date = luigi.DateParameter(description="the day, YYYY-MM-DD; it must be closed")
-    table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
-    loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
-
-    @property
-    def priority(self) -> int:
-        """Newer days first; the steps of one day together."""
-        return int(self.date.toordinal())
 
     def requires(self) -> luigi.Task:
         """Require the decoded day; refuse a day that is not closed."""

@@ -6,8 +6,8 @@ import signal
 import time
 
 import pytest
+from processes import group_members, wait_until
 from project import Project, days_ago, last_days
-from test_crash import group_members, wait_until
 
 from luigi_jobs import watch
 from luigi_jobs.watch import Work

@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
+from processes import group_members
 from project import Project, ask_luigid, hash_rows
 
 from luigi_jobs.days import format_days
@@ -127,20 +128,6 @@ def _find_left(project: Project, group: int, user: str) -> str:
         return f"uploads {uploads}"
     partial = [path for path in project.staged() if path.endswith(".partial")]
     return f"partial files {partial}" if partial else ""
-
-
-def group_members(group: int) -> list[int]:
-    """Return the living processes of a process group."""
-    members = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[2]) == group and fields[0] != "Z":
-                members.append(int(entry.name))
-    return members
 
 
 def judge_code(code: int, missing: list[date]) -> str:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import add_large_reports
+from processes import wait_until
 from project import COMMAND_TIMEOUT_S, days_ago, last_days
 from s3_proxy import S3Fault
-from test_crash import wait_until
 from trial import Trial
 
 slow = pytest.mark.slow_fault

@@ -6,8 +6,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from processes import wait_until
 from project import days_ago, last_days
-from test_crash import wait_until
 from trial import Trial
 
 from luigi_jobs.days import each_day

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 import pytest
 from conftest import add_large_reports
-from invariants import group_members, wait_until_alone
+from invariants import wait_until_alone
+from processes import group_members, wait_until
 from project import days_ago
-from test_crash import wait_until
 from trial import Trial
 
 slow = pytest.mark.slow_fault

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import add_large_reports
-from invariants import group_members
+from processes import group_members, wait_until
 from project import days_ago
 from tcp_proxy import Fault
-from test_crash import wait_until
 from trial import Trial
 
 DRIVERS = ["connectorx", "pymysql"]
