@@ -37,6 +37,7 @@ class Extract:
         before: the day as MySQL had it before a row was read.
         extracted_at: when that was, by MySQL's clock in UTC, ISO 8601.
         zero_dates: column -> values that are no real dates.
+        crc32: of the file that they were written to.
     """
 
     source: Source
@@ -44,6 +45,7 @@ class Extract:
     before: Fingerprint
     extracted_at: str
     zero_dates: dict[str, int]
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPerce
         with one.folder.writing(one.folder.extract) as partial:
             with files.ExtractWriter(partial, facts, progress) as writer:
                 reader.read_into(writer)
+            crc32 = staging.read_crc32(partial)  # MySQL counts meanwhile
             rows, before = writer.rows, begun.before.result()
             if rows != before.rows or reader.slices > 1:
                 # Slices are snapshots of their own, and the last one began before this one did.
@@ -105,7 +108,7 @@ def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPerce
     progress.finish(rows)
     along = f"{reader.slices} slices along {plan.axis.column}" if plan.axis else "one piece"
     logger.debug("%s: %d rows in %s, index %s", one, rows, along, plan.index or "of the optimizer's choice")
-    return Extract(source, rows, before, begun.extracted_at, dict(reader.zero_dates))
+    return Extract(source, rows, before, begun.extracted_at, dict(reader.zero_dates), crc32)
 
 
 def _begin(one: DayOfTable, pool: ThreadPoolExecutor) -> _Beginning:
