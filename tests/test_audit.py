@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from processes import wait_until
 from project import Project, days_ago, last_days, today, without_footer
 from torture import known_kinds, make_table
 
@@ -43,6 +45,24 @@ def audit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_an_audit_that_is_told_to_end_leaves_no_file(audited: Project, sent: signal.Signals) -> None:
+    audited.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0.2) nap FROM reports")
+    audited.configure("table.slow", date_column="date_start", since=str(days_ago(1)))
+    assert audited.luigi("Backfill", "--table", "slow").returncode == 0
+    command = [sys.executable, "-m", "luigi_jobs.cli", "audit", "--table", "slow", "--deep"]
+    environment = audited.environment | {"LUIGI_CONFIG_PATH": "luigi.cfg"}
+    run = subprocess.Popen(command, cwd=audited.folder, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(audited.staging.glob(".audit-*")) != [], seconds=20)
+
+    run.send_signal(sent)
+    _, said = run.communicate(timeout=20)
+
+    assert run.returncode == 128 + sent
+    assert "Traceback" not in said
+    assert list(audited.staging.glob(".audit-*")) == []
 
 
 def find(project: Project, *arguments: str) -> dict[str, str]:
