@@ -6,6 +6,7 @@ is NULL.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 
@@ -102,6 +103,8 @@ def _print_values(array: pa.Array) -> pa.Array:
 
 def print_double(value: float) -> str:
     """Return a DOUBLE as MySQL prints it: the shortest digits that give the value back."""
+    if not math.isfinite(value):  # MySQL has none; a file may
+        return repr(value)
     mantissa, _, exponent = repr(value).partition("e")
     sign, whole, fraction = re.fullmatch(r"(-?)(\d+)\.?(\d*)", mantissa).groups()  # type: ignore[union-attr]
     digits = (whole + fraction).lstrip("0")

@@ -24,7 +24,8 @@ exit codes: 0 the lake is what MySQL has, 1 something differs, 2 cannot tell
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and not without tidying up
+    for number in (signal.SIGTERM, signal.SIGINT):  # not without tidying up
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     options = _parse(arguments)
     try:
         names = options.table or sorted(load_settings().tables)
@@ -33,8 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
     except LuigiJobsError as error:
         sys.stderr.write(f"ERROR: {type(error).__name__}: {printable(str(error))}\n")
         return CANNOT_TELL
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     text = _to_json(tables, unknown) if options.json else "\n".join(_describe(table) for table in tables)
     sys.stdout.write(f"{text}\n")
     for folder in unknown if not options.json else ():

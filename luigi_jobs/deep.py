@@ -37,6 +37,8 @@ def select_as_loaded(source: Source) -> list[Field] | None:
     fields = {field.name: field for field in source.fields}
     for rule in table.decode:
         field = fields[rule.source]
+        if pa.types.is_string(field.wire_type):  # decoders see what arrives, and that is UTF-8
+            field = replace(field, expression=f"CONVERT({field.expression} USING utf8mb4)")
         for decoder in rule.decoders:
             if decoder not in _IN_SQL:
                 return None

@@ -1,5 +1,6 @@
 """What tells whether a day has changed in MySQL: its rows and, as configured, a maximum or a checksum."""
 
+import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from datetime import date, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import pyarrow as pa
 import pymysql
 
 from luigi_jobs.checksum import checksum_rows
@@ -19,6 +21,7 @@ from luigi_jobs.settings import FingerprintRule
 from luigi_jobs.source import Source
 
 ROWS = "rows"
+MOST_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,13 @@ def group_days(
 def _aggregate(source: Source, rule: FingerprintRule) -> str:
     if rule.kind == "checksum":
         return checksum_rows(source.fields)
-    return f"CAST(MAX({quote_name(rule.column)}) AS CHAR)"
+    column = quote_name(rule.column)
+    field = next((field for field in source.fields if field.name == rule.column), None)
+    if field and (pa.types.is_string(field.type) or pa.types.is_binary(field.type)):
+        return f"HEX(MAX(CAST({column} AS BINARY)))"  # of 'a' and 'A', MAX would take the one it meets first
+    if field and pa.types.is_float32(field.type):
+        return f"CAST(MAX({column})*1e0 AS CHAR)"  # a FLOAT is printed with six digits
+    return f"CAST(MAX({column}) AS CHAR)"
 
 
 def _greater(one: str, other: str) -> str:
@@ -123,4 +132,6 @@ def _greater(one: str, other: str) -> str:
 
 
 def _print(value: object) -> str:
-    return "" if value is None else str(value)
+    """Return what MySQL said, short enough for S3's metadata."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= MOST_CHARACTERS else hashlib.sha256(text.encode()).hexdigest()

@@ -115,7 +115,7 @@ def session_statements(mysql: MySQLSettings, mariadb: bool) -> list[str]:
         "SET time_zone='+00:00'",
         "SET sql_mode=''",
         "SET sql_select_limit=18446744073709551615",
-        "SET SESSION TRANSACTION READ ONLY",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",  # without which there is no snapshot
     ]
     if not mariadb:  # MySQL 8 would answer with yesterday's statistics of a table; MySQL 5.7 does not know the variable
         statements.append("SET @luigi_jobs=1 /*!80000 , SESSION information_schema_stats_expiry=0 */")

@@ -123,11 +123,11 @@ def _usable(one: DayOfTable) -> bool:
     stamp = one.folder.read_stamp()
     if stamp is None or stamp.settings != one.settings.hash(one.table):
         return False
+    if one.loaded_since and stamp.extracted_at < one.loaded_since.timestamp() - 1:  # an instant is rounded up
+        return False
     if stamp.run == one.run:
         return True
     if stamp.boot != staging.name_boot():
-        return False
-    if one.loaded_since and stamp.extracted_at < one.loaded_since.timestamp():
         return False
     is_young = 0 <= time.time() - stamp.extracted_at < REUSE_S
     return is_young and (stamp.query, stamp.fingerprint) == _read_now(one.settings, one.table, one.day)
@@ -233,6 +233,8 @@ def load_day(one: DayOfTable, set_message: SetMessage = None) -> None:
         stamp = one.folder.read_stamp()
         crc32 = _check_bytes(one, one.folder.decoded, stamp)
         facts, size = files.read_facts(one.folder.decoded), one.folder.decoded.stat().st_size
+        if one.loaded_since:  # rounded up, and S3 tells when an object was put rounded down
+            time.sleep(max(0.0, one.loaded_since.timestamp() - time.time()))
         try:
             is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts, crc32)
         finally:

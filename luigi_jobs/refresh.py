@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from luigi_jobs.config import load_settings
 from luigi_jobs.day_of_table import last_closed, mark_changed
 from luigi_jobs.days import ONE_DAY
+from luigi_jobs.facts import DayFacts
 from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
 from luigi_jobs.footers import read_footer
 from luigi_jobs.lake import open_lake
@@ -65,8 +66,11 @@ def read_fingerprint(lake: Lake, table: TableSettings, day: date) -> Fingerprint
     """Return the fingerprint that a day was loaded with; of files that do not tell, their rows; None for unknown."""
     if taken := Fingerprint.parse(lake.find_facts(table.name, day).fingerprint):
         return taken
-    footer = None if table.transform else read_footer(lake, table.name, day)
-    return Fingerprint(footer.num_rows) if footer else None
+    footer = read_footer(lake, table.name, day)  # whoever copies an object may lose its metadata
+    if footer is None:
+        return None
+    taken = Fingerprint.parse(DayFacts.from_footer(footer.metadata or {}).fingerprint)
+    return taken or (None if table.transform else Fingerprint(footer.num_rows))
 
 
 def _compare(now: Fingerprint, before: Fingerprint | None) -> str:

@@ -315,3 +315,28 @@ def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.Monkey
 
     assert cli.main(["audit", "--table", "reports"]) == 0
     assert "5 of 5 closed days" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("charset", "rule", "value"), [("latin1", "utf8", "é"), ("latin1", "json", '{"a": "é"}'), ("utf16", "hex", "4142")]
+)
+def test_a_deep_audit_decodes_text_of_any_character_set(project: Project, charset: str, rule: str, value: str) -> None:
+    project.cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, at DATE, v VARCHAR(200) CHARACTER SET {charset})")
+    project.cursor.execute("INSERT INTO t VALUES (1, %s, %s)", (DAY, value))
+    project.configure("table.t", date_column="at", since=str(DAY), decode=f"v -> d: {rule}")
+    assert project.luigi("LoadDay", "--table", "t", "--date", str(DAY)).returncode == 0
+
+    run = audit(project, "--deep", "--table", "t", "--start", str(DAY), "--stop", str(days_ago(1)))
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_deep_audit_takes_infinity_from_a_file(project: Project) -> None:
+    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, v VARCHAR(9))")
+    project.cursor.execute("INSERT INTO t VALUES (1, %s, 'inf')", (DAY,))
+    project.configure("table.t", date_column="at", since=str(DAY), types="v: double")
+    assert project.luigi("LoadDay", "--table", "t", "--date", str(DAY)).returncode == 0
+
+    run = audit(project, "--deep", "--table", "t", "--start", str(DAY), "--stop", str(days_ago(1)))
+
+    assert (run.returncode, run.stderr) == (0, "")

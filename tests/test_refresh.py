@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 import time
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,7 @@ from luigi_jobs.days import ONE_DAY, each_day
 from luigi_jobs.errors import ConfigError
 from luigi_jobs.fingerprint import Fingerprint, take_fingerprint, take_fingerprints
 from luigi_jobs.lake import open_lake
-from luigi_jobs.mysql import connect
+from luigi_jobs.mysql import connect, fetch
 from luigi_jobs.pipeline import decode_day, extract_day, load_day
 from luigi_jobs.plan import count_day, plan_day
 from luigi_jobs.source import describe_table
@@ -324,6 +325,97 @@ def test_load_day_takes_loaded_since(reports: Project) -> None:
     run = reports.luigi("LoadDay", "--date", day, "--table", "reports", "--loaded-since", since)
 
     assert (run.returncode, loaded(run.stdout)) == (0, [day]), run.stdout
+
+
+def test_an_instant_of_this_very_second_is_waited_for(reports: Project) -> None:
+    reports.load()
+    now = datetime.now(UTC)
+    one = open_day("reports", days_ago(1), now.replace(microsecond=0) + timedelta(seconds=1))
+
+    for step in (extract_day, decode_day, load_day):
+        step(one)
+
+    assert one.published
+
+
+def test_what_was_staged_before_the_instant_is_read_again(reports: Project) -> None:
+    reports.load()
+    extract_day(open_day("reports", days_ago(1)))
+    time.sleep(2.1)
+    reports.cursor.execute("UPDATE reports SET account = 9")
+
+    for step in (extract_day, decode_day, load_day):
+        step(open_day("reports", days_ago(1), datetime.now(UTC)))
+
+    assert set(reports.read(days_ago(1))["account"].to_pylist()) == {9}
+
+
+@pytest.mark.parametrize("isolation", ["READ-COMMITTED", "REPEATABLE-READ"])
+def test_the_snapshot_holds_whatever_the_servers_isolation(project: Project, isolation: str) -> None:
+    project.add_reports([DAY], rows=3)
+    settings = project.load()
+    project.cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name IN ('tx_isolation', 'transaction_isolation')")
+    name, before = project.cursor.fetchall()[0]
+    project.cursor.execute(f"SET GLOBAL {name}='{isolation}'")
+    try:
+        with connect(settings.mysql) as connection:
+            fetch(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            project.cursor.execute("DELETE FROM reports LIMIT 1")
+            assert fetch(connection, "SELECT COUNT(*) FROM reports") == [(3,)]
+    finally:
+        project.cursor.execute(f"SET GLOBAL {name}='{before}'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [("BINARY(8)", "0xFE", "0xFF"), ("FLOAT", "1234567", "1234568"), ("VARCHAR(9)", "'a'", "'b'")],
+)
+def test_the_maximum_of_any_type_is_told_exactly(project: Project, kind: str, before: str, after: str) -> None:
+    project.cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, at DATE, v {kind})")
+    project.cursor.execute(f"INSERT INTO t VALUES (1, '{DAY}', {before})")
+    project.configure("table.t", date_column="at", since="2021-01-01", fingerprint="max(v)")
+    settings = project.load()
+    with connect(settings.mysql) as connection:
+        source = describe_table(connection, settings.mysql, settings.table("t"))
+        first = take_fingerprints(connection, source, DAY, DAY + ONE_DAY, ZoneInfo("UTC"))[DAY]
+        project.cursor.execute(f"UPDATE t SET v = {after}")
+        assert take_fingerprints(connection, source, DAY, DAY + ONE_DAY, ZoneInfo("UTC"))[DAY] != first
+
+
+def test_an_object_that_lost_its_metadata_says_in_its_footer_what_it_was(changing: Project) -> None:
+    place = {"Bucket": changing.bucket, "Key": changing.key(days_ago(1))}
+    changing.s3.put_object(**place, Body=changing.s3.get_object(**place)["Body"].read())
+    changing.cursor.execute("UPDATE reports SET spend = spend + 1 WHERE date_start = %s", (days_ago(1),))
+
+    assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == [str(days_ago(1))]
+
+
+def test_a_writer_that_was_overtaken_after_its_put_leaves_the_newer_day(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.add_reports([days_ago(1)], rows=20)
+    settings = project.load()
+    stale = open_day("reports", days_ago(1))
+    extract_day(stale)
+    decode_day(stale)
+    lake = open_lake(settings.lake)
+    put, calls = lake._put, []
+
+    def put_and_be_overtaken(*arguments: Any) -> None:
+        put(*arguments)
+        calls.append(1)
+        if len(calls) == 1:
+            project.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(1),))
+            theirs = replace(settings, lake=replace(settings.lake, staging_dir=str(project.folder / "other")))
+            again = datetime(2100, 1, 1, tzinfo=UTC)
+            monkeypatch.setattr(time, "sleep", lambda _: None)
+            for step in (extract_day, decode_day, load_day):
+                step(replace(stale, settings=theirs, run="other", loaded_since=again))
+
+    monkeypatch.setattr(lake, "_put", put_and_be_overtaken)
+    load_day(stale)
+
+    assert project.read(days_ago(1)).num_rows == 21
 
 
 def test_loaded_since_is_in_the_zone_of_the_lake(project: Project) -> None:

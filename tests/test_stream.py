@@ -241,7 +241,7 @@ def test_tls_that_is_required_is_used_or_refused(reports: Project) -> None:
         with connect(settings.mysql) as connection:
             assert describe_table(connection, settings.mysql, settings.table("reports")).encrypted
     else:
-        with pytest.raises(SourceError, match="SSL"), connect(settings.mysql):
+        with pytest.raises(ConfigError, match="has no TLS"), connect(settings.mysql):
             pass
 
 
