@@ -55,10 +55,12 @@ def checksum_in_mysql(settings: Settings, source: Source, plan: DayPlan, fields:
     return Checksum(int(rows), int(value or 0))
 
 
-def checksum_by_reading(settings: Settings, source: Source, plan: DayPlan, label: str) -> Checksum:
-    """Read a day's rows from MySQL once more, convert them as a load would, and compute their checksum."""
+def checksum_by_reading(
+    settings: Settings, source: Source, plan: DayPlan, label: str, names: Sequence[str]
+) -> Checksum:
+    """Read a day's rows from MySQL once more, convert them as a load would, and compute some columns' checksum."""
     converter = Converter(source.schema, source.primary_key, source.settings, settings.lake.partition_key)
-    sink = _Sum(converter)
+    sink = _Sum(converter, names)
     DayReader(settings.mysql, source, plan, label, at_last_part=lambda: None).read_into(sink)
     return Checksum(sink.rows, sink.value)
 
@@ -81,16 +83,18 @@ def _large(fields: Sequence[Field] | None, schema: pa.Schema) -> list[bool]:
 class _Sum:
     """Sums what a DayReader writes to it."""
 
-    def __init__(self, converter: Converter):
+    def __init__(self, converter: Converter, names: Sequence[str]):
         self.rows = self.value = 0
         self._converter = converter
+        self._names = list(names)
         self._mark = (0, 0)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take a batch in."""
         for converted in self._converter.convert([batch]):
             self.rows += converted.num_rows
-            self.value += checksum_batch(converted, _large(None, converted.schema))
+            chosen = converted.select(self._names)
+            self.value += checksum_batch(chosen, _large(None, chosen.schema))
 
     def mark(self) -> None:
         """Keep all that has been taken in until now."""

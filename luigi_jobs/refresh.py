@@ -62,21 +62,24 @@ def _ask_mysql(settings: Settings, table: TableSettings, first: date, stop: date
         return take_fingerprints(connection, source, first, stop, settings.lake.timezone)
 
 
-def read_fingerprint(lake: Lake, table: TableSettings, day: date) -> Fingerprint | None:
-    """Return the fingerprint that a day was loaded with; of files that do not tell, their rows; None for unknown."""
+def read_fingerprint(lake: Lake, table: TableSettings, day: date) -> Fingerprint | str | None:
+    """Return the fingerprint that a day was loaded with; of files that do not tell, their rows; None for unknown.
+
+    Of what is no Parquet file, why it must be loaded again.
+    """
     if taken := Fingerprint.parse(lake.find_facts(table.name, day).fingerprint):
         return taken
     footer = read_footer(lake, table.name, day)  # whoever copies an object may lose its metadata
     if footer is None:
-        return None
+        return "what stands there is no whole Parquet file"
     taken = Fingerprint.parse(DayFacts.from_footer(footer.metadata or {}).fingerprint)
     return taken or (None if table.transform else Fingerprint(footer.num_rows))
 
 
-def _compare(now: Fingerprint, before: Fingerprint | None) -> str:
+def _compare(now: Fingerprint, before: Fingerprint | str | None) -> str:
     """Say why a day is loaded again; empty when it need not."""
-    if before is None:
-        return ""
+    if not isinstance(before, Fingerprint):
+        return before or ""
     if change := now.describe_change(before):
         return change
     if now.kind and now.kind != before.kind:

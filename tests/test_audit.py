@@ -340,3 +340,19 @@ def test_a_deep_audit_takes_infinity_from_a_file(project: Project) -> None:
     run = audit(project, "--deep", "--table", "t", "--start", str(DAY), "--stop", str(days_ago(1)))
 
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("keys", [{}, {"types": "account: int64"}], ids=["by MySQL", "by reading"])
+def test_a_deep_audit_compares_the_columns_that_a_day_has_in_their_order(
+    audited: Project, keys: dict[str, str]
+) -> None:
+    audited.configure("table.reports", **keys)
+    if keys:
+        audited.remove_days(last_days(5))
+        assert audited.luigi("Backfill", "--table", "reports").returncode == 0
+    audited.cursor.execute("ALTER TABLE reports ADD gained INT AFTER id, MODIFY spend DECIMAL(12,4) FIRST")
+    assert find(audited, "--deep") == {}
+
+    audited.cursor.execute("UPDATE reports SET spend = spend + 1 WHERE date_start = %s AND spend > 0", (DAY,))
+
+    assert find(audited, "--deep") == {str(DAY): "values"}

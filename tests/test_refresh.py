@@ -390,6 +390,15 @@ def test_an_object_that_lost_its_metadata_says_in_its_footer_what_it_was(changin
     assert loaded(changing.luigi("Backfill", "--table", "reports").stdout) == [str(days_ago(1))]
 
 
+def test_a_day_of_the_window_that_is_no_parquet_file_is_loaded_again(changing: Project) -> None:
+    changing.s3.put_object(Bucket=changing.bucket, Key=changing.key(days_ago(2)), Body=b"")
+
+    run = changing.luigi("Backfill", "--table", "reports")
+
+    assert (run.returncode, loaded(run.stdout)) == (0, [str(days_ago(2))])
+    assert changing.read(days_ago(2)).num_rows == 3
+
+
 def test_a_writer_that_was_overtaken_after_its_put_leaves_the_newer_day(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
