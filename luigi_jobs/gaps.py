@@ -90,11 +90,12 @@ def open_window(table: str, start: date | None, stop: date | None, loaded_since:
     return plan_window(load_settings().table(table), last_closed(), start, stop, loaded_since)
 
 
-def find_missing(window: Window, *, is_planning: bool = False, is_new_run: bool = False) -> list[date]:
+def find_missing(window: Window, *, is_planning: bool = False) -> list[date]:
     """List the lake and return the days of the window that must be loaded, oldest first.
 
     Those are the days that are not there, those published before `loaded_since`, and those that MySQL has changed
-    since, which is asked while a run is planned. What killed runs left in staging of the others is removed on the way.
+    since, which is asked once a run, while it is planned. What killed runs left in staging of the others is removed on
+    the way.
 
     Raises:
         LuigiJobsError: lake, MySQL or staging do not tell; with the command that tries again.
@@ -102,7 +103,7 @@ def find_missing(window: Window, *, is_planning: bool = False, is_new_run: bool 
     if not window:
         return []
     try:
-        return _find_missing(window, is_planning, is_new_run)
+        return _find_missing(window, is_planning)
     except LuigiJobsError as error:
         why = str(error).removesuffix(TRIES_AGAIN)
         raise type(error)(
@@ -111,13 +112,13 @@ def find_missing(window: Window, *, is_planning: bool = False, is_new_run: bool 
         ) from error  # fmt: skip
 
 
-def _find_missing(window: Window, is_planning: bool, is_new_run: bool) -> list[date]:
+def _find_missing(window: Window, is_planning: bool) -> list[date]:
     lake = load_settings().lake
     found = open_lake(lake).list_days(window.table, window.first, window.stop - ONE_DAY)
     if is_planning and load_settings().table(window.table).refresh_days:
         from luigi_jobs.refresh import find_changed  # noqa: PLC0415  # imports pyarrow
 
-        find_changed(window.table, found, is_new_run)
+        find_changed(window.table, window.first, window.stop, found)
     since = window.loaded_since
     done = {day for day, stored in found.items() if not is_outdated(window.table, day, stored, since)}
     staging.sweep(lake.staging_dir, window.table, lake.partition_key, done)

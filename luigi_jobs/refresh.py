@@ -1,7 +1,6 @@
 """Days of the lake that have changed in MySQL since they were loaded: `refresh_days` of a table's section."""
 
 import logging
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -14,24 +13,23 @@ from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
 from luigi_jobs.footers import read_footer
 from luigi_jobs.lake import open_lake
 from luigi_jobs.mysql import connect
+from luigi_jobs.runs import current_run
 from luigi_jobs.settings import Settings, TableSettings
 from luigi_jobs.source import describe_table
 from luigi_jobs.stored_days import Lake, StoredDay
 
 logger = logging.getLogger("luigi-interface")
 
-HOLDS_S = 300.0
 REQUESTS_AT_A_TIME = 8
 
-_asked: dict[tuple[str, date, date], float] = {}  # by this process or the one it was forked from
+_asked: dict[tuple[str, date, date], object] = {}  # in which run; by this process or the one it was forked from
 
 
-def find_changed(table: str, stored: Mapping[date, StoredDay], is_new_run: bool) -> None:
-    """Ask MySQL, once in a run, which of the newest stored days have changed, and have them count as missing.
+def find_changed(table: str, first: date, stop: date, stored: Mapping[date, StoredDay]) -> None:
+    """Ask MySQL, once in a run, which of the newest days in [first, stop) have changed, and have them count as missing.
 
     Args:
-        stored: days of the lake; those among the last `refresh_days` closed days are looked at.
-        is_new_run: what was asked a moment ago does not count.
+        stored: those days that are in the lake; those among the last `refresh_days` closed days are looked at.
 
     Raises:
         SourceError, ConfigError: MySQL cannot tell.
@@ -42,8 +40,8 @@ def find_changed(table: str, stored: Mapping[date, StoredDay], is_new_run: bool)
     days = sorted(day for day in stored if last - timedelta(days=ours.refresh_days) < day <= last)
     if not days:
         return
-    place = table, days[0], days[-1]
-    if not is_new_run and time.monotonic() - _asked.get(place, float("-inf")) < HOLDS_S:
+    run, place = current_run(), (table, first, stop)
+    if run is not None and _asked.get(place) is run:
         return
     now = _ask_mysql(settings, ours, days[0], days[-1] + ONE_DAY)
     lake = open_lake(settings.lake)
@@ -53,7 +51,7 @@ def find_changed(table: str, stored: Mapping[date, StoredDay], is_new_run: bool)
     mark_changed(table, changed, looked_at=days)
     for day, (_, reason) in changed.items():
         logger.warning("%s %s: has changed since it was loaded and is loaded again: %s", table, day, reason)
-    _asked[place] = time.monotonic()
+    _asked[place] = run
 
 
 def _ask_mysql(settings: Settings, table: TableSettings, first: date, stop: date) -> dict[date, Fingerprint]:

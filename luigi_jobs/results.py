@@ -5,13 +5,10 @@ is killed just then: all others, and the run, would wait for ever.
 """
 
 import logging
-import threading
-from collections.abc import Iterator
-from multiprocessing.queues import Queue
-from typing import Any
 
 from luigi.task_status import DONE
-from luigi.worker import KeepAliveThread
+
+from luigi_jobs.runs import list_queues
 
 logger = logging.getLogger("luigi-interface")
 
@@ -20,7 +17,7 @@ HELD_S = 3.0  # handing a result over takes less than a millisecond
 
 def free_results() -> None:
     """Let go of the lock where it has been held for too long; only in the process that forks the others."""
-    for queue in _find_queues():
+    for queue in list_queues():
         lock = queue._wlock  # type: ignore[attr-defined]
         if not lock.acquire(timeout=HELD_S):
             logger.warning("a process was killed while it handed over its result: the others go on without it")
@@ -32,12 +29,5 @@ def hand_over(task_id: str) -> None:
 
     Luigi itself says FAILED next, which it does not believe of a task that it knows to be done.
     """
-    for queue in _find_queues():
+    for queue in list_queues():
         queue.put((task_id, DONE, "", [], []))
-
-
-def _find_queues() -> Iterator["Queue[Any]"]:
-    """Yield the queues of this process's Luigi workers, which keep a thread each while they run."""
-    for thread in threading.enumerate():
-        if isinstance(thread, KeepAliveThread):
-            yield thread._rpc_message_callback.__self__._task_result_queue

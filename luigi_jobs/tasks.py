@@ -18,6 +18,7 @@ from luigi_jobs.day_of_table import DayOfTable, check_closed, forget_listings, o
 from luigi_jobs.days import utc_today
 from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError, name_failure
 from luigi_jobs.results import hand_over
+from luigi_jobs.runs import current_run
 
 LOADED_SINCE = "load again what was published before this instant, such as 2026-11-22T10:00"
 
@@ -167,21 +168,22 @@ class Backfill(luigi.WrapperTask):
 
     def complete(self) -> bool:
         """List the lake: no closed day of the window is missing."""
-        is_planning = not self.__dict__.pop("_ran", False)
-        if is_planning:  # a process that runs it again has another window
+        process.watch_children()
+        run = current_run()
+        if run is None or self.__dict__.get("_run") is not run:  # a process that runs it again has another window
+            self._run = run
             self.__dict__.pop("window", None)
             self.__dict__.pop("missing_days", None)
             watch.note_failure(self.table, "")
             if not self.window:
                 _pipeline().check_clock()
-        missing = gaps.find_missing(self.window, is_planning=is_planning, is_new_run=True)
+        missing = gaps.find_missing(self.window, is_planning=True)
         if not missing:
             gaps.log_complete(self.window)
         return not missing
 
     def run(self) -> None:
         """Fail when the limit, or a day that was lost meanwhile, left gaps."""
-        self._ran = True
         if missing := gaps.find_missing(self.window):
             raise GapError(gaps.describe_gaps(self.window, missing), table=self.table)
 

@@ -41,6 +41,7 @@ ORDER = [
     "source",
     "mysql",
     "memory",
+    "runs",
     "watch",
     "overrides",
     "decode",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -206,6 +207,27 @@ def test_nothing_changed_asks_mysql_once_and_loads_nothing(changing: Project) ->
     assert (changing.folder / "connections").read_text().split() == ["MySQL"]
     sent = (changing.folder / "requests").read_text().split()
     assert sorted(sent) == ["HeadObject"] * 3 + ["ListObjectsV2"]
+
+
+def test_backfill_all_asks_mysql_once_for_each_table_and_is_green_while_days_change(
+    project: Project,
+) -> None:
+    for name in ("alpha", "beta"):
+        project.add_reports(last_days(2), rows=2, name=name, refresh_days="2")
+    assert project.luigi("BackfillAll").returncode == 0
+    for name in ("requests", "connections"):
+        project.environment[f"COUNT_{name.upper()}"] = str(project.folder / name)
+    assert project.luigi("BackfillAll", module="counting").returncode == 0
+    assert (project.folder / "connections").read_text().split() == ["MySQL"] * 2
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(project.luigi, "BackfillAll")
+        while not running.done():
+            project.cursor.execute("INSERT INTO alpha (date_start) VALUES (%s)", (days_ago(1),))
+            time.sleep(0.02)
+        run = running.result()
+
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("has changed since it was loaded") == 1
 
 
 def test_stock_range_daily_refreshes_too(changing: Project) -> None:
