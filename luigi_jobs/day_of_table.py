@@ -62,9 +62,9 @@ class DayOfTable:
         """Return why the day may have to be loaded again; empty for one that only may be missing."""
         return name_reason(self.table.name, self.day, self.loaded_since)
 
-    def work(self, marker: str = "") -> watch.Work:
-        """Return what the process that is at this day writes down; `marker` stands in its queries."""
-        return watch.Work(self.table.name, str(self.day), marker, self.settings.mysql.read_timeout_s if marker else 0)
+    def work(self, is_reading: bool = False) -> watch.Work:
+        """Return what the process that is at this day writes down."""
+        return watch.Work(self.table.name, str(self.day), self.settings.mysql.read_timeout_s if is_reading else 0)
 
     def __str__(self) -> str:
         return f"{self.table.name} {self.day}"

@@ -95,7 +95,7 @@ def _read_day(one: DayOfTable, set_message: SetMessage, set_percentage: SetPerce
         progress = Progress(str(one), plan.rows, set_message, set_percentage)
         begun.before.add_done_callback(lambda done: None if done.exception() else progress.expect(done.result().rows))
         facts = files.Head(source.schema, source.primary_key)
-        watch.begin(one.work(reader.marker))
+        watch.begin(one.work(is_reading=True))
         with one.folder.writing(one.folder.extract) as partial:
             with files.ExtractWriter(partial, facts, progress) as writer:
                 reader.read_into(writer)

@@ -1,19 +1,30 @@
 """Sessions on MySQL that are the same on every server, by PyMySQL; what it refuses is said at once, in a clear word."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pymysql
 
-from luigi_jobs.errors import ConfigError, LostConnectionError, SourceError, UnreachableError
+from luigi_jobs import watch
+from luigi_jobs.errors import (
+    TRIES_AGAIN,
+    ConfigError,
+    LostConnectionError,
+    LuigiJobsError,
+    SourceError,
+    UnreachableError,
+)
 from luigi_jobs.settings import MySQLSettings
 
 MAX_CLOCK_SKEW_S = 300
 MAX_PACKET_BYTES = 1024 * 1024 * 1024
+TIDY_S = 3
 
 _UNREACHABLE = (2002, 2003, 2005)
 _REFUSED_LOGIN = (1044, 1045, 1698, 2059, 2061)
@@ -24,8 +35,10 @@ _NO_TABLE_OR_COLUMN = (1054, 1142, 1143, 1146)
 
 
 @contextmanager
-def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
+def connect(mysql: MySQLSettings, *, is_tidying: bool = False) -> Iterator[pymysql.Connection]:
     """Open a read-only connection whose session is the same on every server: UTC, utf8mb4, no SQL mode.
+
+    A query that nobody waits for any more is ended, unless the connection is there for that.
 
     Raises:
         ConfigError: MySQL refuses the user, the password, the database or the certificate.
@@ -61,7 +74,18 @@ def connect(mysql: MySQLSettings) -> Iterator[pymysql.Connection]:
             if zone != "+00:00":
                 raise SourceError(f"MySQL {where} kept the session's time zone {zone!r} where +00:00 was set")
             yield connection
+        except (SystemExit, KeyboardInterrupt):
+            if not is_tidying:
+                _end_query(mysql, connection.thread_id())
+            raise
         except (pymysql.Error, OSError) as error:
+            if isinstance(error.__context__, TimeoutError):
+                if not is_tidying:
+                    _end_query(mysql, connection.thread_id())
+                raise LostConnectionError(
+                    f"MySQL {where} has sent nothing for {mysql.read_timeout_s} s (read_timeout_s in [mysql]): the "
+                    f"connection is given up{TRIES_AGAIN}"
+                ) from error
             text = f"MySQL {where}: {first_line(error, mysql)}"
             if error.args and error.args[0] in _NO_TABLE_OR_COLUMN:
                 raise ConfigError(f"{text}; grant {mysql.user} SELECT on all of it, or name a view") from error
@@ -129,8 +153,15 @@ def session_statements(mysql: MySQLSettings, mariadb: bool) -> list[str]:
 def fetch(connection: pymysql.Connection, statement: str, arguments: tuple[object, ...] = ()) -> list[Any]:
     """Return all rows that a statement answers with, as tuples."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, arguments or None)
+        cursor.execute(mark(statement), arguments or None)
         return list(cursor.fetchall())
+
+
+def mark(statement: str) -> str:
+    """Return a SELECT with this process's marker in its text, by which it can be found on the server and ended."""
+    if not statement.startswith("SELECT "):
+        return statement
+    return f"SELECT /* {watch.name_queries(os.getpid())} */{statement.removeprefix('SELECT')}"
 
 
 def read_clock(connection: pymysql.Connection) -> str:
@@ -180,12 +211,23 @@ def first_line(error: BaseException, mysql: MySQLSettings) -> str:
     return text.splitlines()[0]
 
 
-def kill_query(mysql: MySQLSettings, marker: str) -> None:
-    """End the queries of this user that hold `marker` in their text, such as one that nobody reads any more."""
-    with connect(mysql) as connection:
-        for identifier, *_, statement in fetch(
+def end_queries(mysql: MySQLSettings, marker: str, only: int | None = None) -> None:
+    """End the queries that hold `marker` in their text, or the one of them of connection `only`: nobody reads them.
+
+    Raises:
+        LuigiJobsError: MySQL cannot be asked within a few seconds.
+    """
+    seconds = min(mysql.connect_timeout_s, TIDY_S)
+    hurried = replace(mysql, connect_timeout_s=seconds, read_timeout_s=seconds)
+    with connect(hurried, is_tidying=True) as connection:
+        for identifier, statement in fetch(
             connection, "SELECT id, info FROM information_schema.processlist WHERE id <> CONNECTION_ID()"
         ):
-            if marker in (statement or ""):
+            if marker in (statement or "") and only in (None, int(identifier)):
                 with suppress(pymysql.Error):  # it has ended by itself
                     fetch(connection, f"KILL QUERY {int(identifier)}")
+
+
+def _end_query(mysql: MySQLSettings, connection: int) -> None:
+    with suppress(LuigiJobsError):
+        end_queries(mysql, watch.RUN_MARKER, only=connection)

@@ -106,6 +106,7 @@ def look() -> None:
             watch.end(seen.process)
             if seen.process not in _ended:
                 _say(seen.work, "the process that was at it was killed, maybe for want of memory")
+            _end_queries(watch.name_queries(seen.process))
             _tidy([seen])
         elif 0 < seen.work.read_timeout_s < seen.waited_s:
             mysql = load_settings().mysql
@@ -146,8 +147,11 @@ def _stop(number: int, _: FrameType | None) -> None:
         process.kill()
     for process in children:
         process.join(1.0)
-    jobs = [threading.Thread(target=_tidy, args=(work,), daemon=True)]
-    jobs += [threading.Thread(target=_give_back, args=(children, name), daemon=True)]
+    jobs = [
+        threading.Thread(target=_end_queries, args=(watch.RUN_MARKER,), daemon=True),
+        threading.Thread(target=_tidy, args=(work,), daemon=True),
+        threading.Thread(target=_give_back, args=(children, name), daemon=True),
+    ]
     for job in jobs:
         job.start()
     until = time.monotonic() + TIDY_S
@@ -177,10 +181,15 @@ def _give_back(children: Iterable[multiprocessing.Process], name: str) -> None:
                 )
 
 
-def _tidy(work: Iterable[Seen]) -> None:
-    """Remove what processes that have ended left: queries on MySQL, uploads to S3, partial files in staging."""
-    from luigi_jobs.mysql import kill_query  # noqa: PLC0415  # planning is spared the driver
+def _end_queries(marker: str) -> None:
+    from luigi_jobs.mysql import end_queries  # noqa: PLC0415  # planning is spared the driver
 
+    with suppress(LuigiJobsError):
+        end_queries(load_settings().mysql, marker)
+
+
+def _tidy(work: Iterable[Seen]) -> None:
+    """Remove what processes that have ended left: partial files in staging, uploads to S3."""
     settings = load_settings()
     for seen in work:
         table, day = seen.work.table, date.fromisoformat(seen.work.day)
@@ -188,8 +197,6 @@ def _tidy(work: Iterable[Seen]) -> None:
             folder = staging.open_day(settings.lake.staging_dir, table, settings.lake.partition_key, day)
             if folder.path.is_dir():
                 folder.sweep(published=False)
-        with suppress(LuigiJobsError):
-            if seen.work.marker:
-                kill_query(settings.mysql, seen.work.marker)
-            else:
+        if not seen.work.read_timeout_s:
+            with suppress(LuigiJobsError):
                 open_lake(settings.lake).abort_uploads(table, day)

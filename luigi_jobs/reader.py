@@ -1,9 +1,9 @@
 """The rows of one day, slice by slice: what is lost is read again, what is too much in smaller parts."""
 
 import logging
+import os
 import threading
 import time
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from luigi_jobs import watch
 from luigi_jobs.errors import LargeSliceError, LostConnectionError, LuigiJobsError, SchemaError, ZeroDateError
-from luigi_jobs.mysql import connect, kill_query
+from luigi_jobs.mysql import connect, end_queries
 from luigi_jobs.plan import DayPlan, find_zero_date
 from luigi_jobs.retry import once_more, until_it_is_back
 from luigi_jobs.schema import Guards, take_flags
@@ -61,8 +61,6 @@ class _Part:
 class DayReader:
     """Reads one day; `zero_dates` counts, by column, the dates that were none and came as NULL.
 
-    `marker` stands in the text of every query.
-
     Rows go to the sink as they come, and a slice that is refused, lost or too large is taken back and read again. With
     several connections the slices that follow are read meanwhile and wait in memory.
     """
@@ -83,7 +81,6 @@ class DayReader:
         self._plan = plan
         self._label = label
         self._at_last_part = at_last_part
-        self.marker = f"luigi_jobs {uuid.uuid4().hex}"
         self._guard_dates = False
         self._is_lost = False
         self._slice_bytes = source.settings.slice_mb * MB
@@ -216,7 +213,6 @@ class DayReader:
             index=self._plan.index,
             guards=Guards(self._guard_dates, most_bytes),
             batch_rows=batch_rows,
-            marker=self.marker,
         )
         mysql = replace(self._mysql, driver=part.driver)
         with closing(stream_rows(mysql, self._source, query)) as stream:
@@ -236,6 +232,6 @@ class DayReader:
         self._guard_dates = True
 
     def _kill(self) -> None:
-        """End the queries of this day that are under way: nobody takes their rows."""
+        """End the queries of this process that are under way: nobody takes their rows."""
         with suppress(LuigiJobsError):
-            kill_query(self._mysql, self.marker)
+            end_queries(self._mysql, watch.name_queries(os.getpid()))

@@ -18,7 +18,7 @@ import pymysql
 import pymysql.cursors
 
 from luigi_jobs.errors import LargeSliceError, LostConnectionError, SchemaError, SourceError, ZeroDateError
-from luigi_jobs.mysql import LOST, connect, first_line, session_statements
+from luigi_jobs.mysql import LOST, connect, first_line, mark, session_statements
 from luigi_jobs.schema import Guards
 from luigi_jobs.settings import MySQLSettings
 from luigi_jobs.source import NO_GUARDS, Source
@@ -39,14 +39,12 @@ class Query:
         index: the index to use; empty leaves it to the optimizer.
         guards: what is kept from the driver.
         batch_rows: rows of a batch.
-        marker: stands in the query's text, so that it can be found on the server and killed.
     """
 
     condition: str
     index: str = ""
     guards: Guards = NO_GUARDS
     batch_rows: int = MAX_BATCH_ROWS
-    marker: str = ""
 
 
 def stream_rows(mysql: MySQLSettings, source: Source, query: Query) -> Generator[pa.RecordBatch, None, None]:
@@ -60,9 +58,7 @@ def stream_rows(mysql: MySQLSettings, source: Source, query: Query) -> Generator
         ZeroDateError: without guards, a date column holds a value that is no real date.
         LargeSliceError: connectorx found that a batch is more than 2 GiB.
     """
-    text = source.select(query.condition, query.index, query.guards)
-    if query.marker:
-        text = f"SELECT /* {query.marker} */{text.removeprefix('SELECT')}"
+    text = mark(source.select(query.condition, query.index, query.guards))
     if mysql.driver == "connectorx":
         yield from _stream_connectorx(mysql, source, text, query.batch_rows)
     else:

@@ -24,6 +24,7 @@ LOADED_SINCE = "load again what was published before this instant, such as 2026-
 
 
 def _open(task: luigi.Task) -> DayOfTable:
+    process.watch_children()
     return open_day(task.table, task.date, parse_instant(task.loaded_since))
 
 
@@ -91,7 +92,6 @@ class LoadDay(_Step, luigi.Task):
 
     def requires(self) -> luigi.Task:
         """Require the decoded day; refuse a day that is not closed."""
-        process.watch_children()
         check_closed(self.date, self.table)
         return self.clone(DecodeDay)
 
@@ -116,6 +116,7 @@ class LoadDay(_Step, luigi.Task):
         days = list(parameter_tuples)
         if not days:
             return []
+        process.watch_children()
         one = cls(days[0])
         return gaps.complete_days(one.table, days, parse_instant(one.loaded_since))
 
@@ -142,7 +143,6 @@ class Backfill(luigi.WrapperTask):
 
         What every day would fail with is found out here, once.
         """
-        process.watch_children()
         gaps.report_at_exit(self.window, process.look)
         try:
             _pipeline().check_table(self.table)

@@ -12,6 +12,7 @@ import struct
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,15 +26,16 @@ _memory = mmap.mmap(_file, _SLOTS * _SLOT_BYTES)
 _failures, _path = tempfile.mkstemp(prefix="luigi_jobs-")  # lines of [table, why its days are not loaded]
 os.unlink(_path)
 _waits: dict[int, float] = {}  # of this process, by thread
+# In the text of every query of the run: the processes that Luigi forks inherit it.
+RUN_MARKER = f"luigi_jobs {uuid.uuid4().hex}"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a process is at: a day of a table; `marker` stands in the text of its queries, if any."""
+    """What a process is at: a day of a table; if it reads rows, how many seconds it waits for them."""
 
     table: str
     day: str
-    marker: str = ""
     read_timeout_s: int = 0
 
 
@@ -45,6 +47,11 @@ class Seen:
     process: int
     waited_s: float
     work: Work
+
+
+def name_queries(process: int) -> str:
+    """Return what stands in the text of the queries of one process of the run."""
+    return f"{RUN_MARKER} of {process};"
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from processes import group_members, wait_until
@@ -46,6 +49,65 @@ def test_a_stalled_connection_is_given_up_after_read_timeout_s(slow: Project) ->
         assert re.search(line, run.stdout, re.MULTILINE)
     wait_until(lambda: list_queries(slow) == [], seconds=5)
     assert slow.staged() == []
+
+
+@pytest.fixture
+def uncounted(project: Project) -> Project:
+    """A loaded day whose rows MySQL needs minutes to count."""
+    project.add_reports([days_ago(1)], rows=2, refresh_days="3")
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    project.cursor.execute("CREATE VIEW slow AS SELECT * FROM reports WHERE SLEEP(60) = 0")
+    project.configure("table.reports", source="slow")
+    return project
+
+
+@pytest.mark.parametrize("is_planned", [True, False], ids=["planning", "loading"])
+def test_a_count_is_ended_with_the_run_that_waits_for_it(uncounted: Project, is_planned: bool) -> None:
+    if not is_planned:
+        uncounted.remove_days([days_ago(1)])
+    run = uncounted.start("Backfill", "--table", "reports")
+    wait_until(lambda: list_queries(uncounted) != [], seconds=20)
+    began = time.monotonic()
+
+    os.kill(run.pid, signal.SIGINT)
+    output, _ = run.communicate(timeout=10)
+
+    assert run.returncode == 130, output
+    assert time.monotonic() - began < 5
+    assert "ERROR: stopped by SIGINT" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    wait_until(lambda: list_queries(uncounted) == [], seconds=2)
+
+
+@pytest.mark.parametrize("is_planned", [True, False], ids=["planning", "loading"])
+def test_a_count_is_ended_when_it_is_given_up(uncounted: Project, is_planned: bool) -> None:
+    if not is_planned:
+        uncounted.remove_days([days_ago(1)])
+    uncounted.configure("mysql", read_timeout_s="2")
+
+    run = uncounted.luigi("Backfill", "--table", "reports")
+
+    assert run.returncode == (35 if is_planned else 30), run.stdout
+    assert re.search(r"MySQL \S+ has sent nothing for 2 s \(read_timeout_s in \[mysql\]\)", run.stdout)
+    wait_until(lambda: list_queries(uncounted) == [], seconds=2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_audit_that_is_told_to_end_ends_its_queries(uncounted: Project, number: signal.Signals, code: int) -> None:
+    audit = subprocess.Popen(
+        [str(Path(sys.executable).with_name("luigi-jobs")), "audit"],
+        cwd=uncounted.folder,
+        env=uncounted.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: list_queries(uncounted) != [], seconds=20)
+
+    audit.send_signal(number)
+    _, errors = audit.communicate(timeout=5)
+
+    assert (audit.returncode, "Traceback" in errors) == (code, False)
+    wait_until(lambda: list_queries(uncounted) == [], seconds=2)
 
 
 def test_what_takes_longer_than_the_timeout_in_all_is_no_stall(project: Project) -> None:
@@ -112,7 +174,7 @@ def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project,
 
 
 def test_work_is_written_down_and_struck_out() -> None:
-    work = Work("reports", "2021-01-31", "a marker", 7)
+    work = Work("reports", "2021-01-31", 7)
     watch.begin(Work("orders", "2021-01-30"))
     watch.begin(work)
     with watch.waiting():
