@@ -2,21 +2,23 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pymysql
 
 from luigi_jobs import deep, staging
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
 from luigi_jobs.day_of_table import last_closed, round_up
 from luigi_jobs.days import ONE_DAY, each_day
+from luigi_jobs.errors import ConfigError
 from luigi_jobs.evolution import compare_schemas
 from luigi_jobs.facts import DayFacts
 from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
@@ -25,17 +27,21 @@ from luigi_jobs.gaps import Window, plan_window
 from luigi_jobs.lake import open_lake
 from luigi_jobs.mysql import connect
 from luigi_jobs.plan import plan_day
-from luigi_jobs.settings import Settings, TableSettings
+from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.source import Source, describe_table
 from luigi_jobs.stored_days import Lake, StoredDay
 
 REQUESTS_AT_A_TIME = 8
-EQUAL = "equal"
+DAYS_AT_A_TIME = timedelta(days=31)
+EQUAL, MISSING, EXTRA, SCHEMA = "equal", "missing", "extra", "schema"
 
 
 @dataclass(frozen=True)
 class DayResult:
-    """What was found of one day: `equal`, `missing`, `extra`, `unreadable`, `rows`, `schema`, `stale` or `values`."""
+    """What was found of one day.
+
+    `status` is `equal`, `missing`, `extra`, `unreadable`, `unknown`, `rows`, `schema`, `stale` or `values`.
+    """
 
     day: date
     status: str
@@ -51,6 +57,7 @@ class TableResult:
     Attributes:
         others: keys below the table's prefix that are no day's, and whether readers would take them for data.
         commands: what repairs what can be repaired.
+        hint: what has to be done before; empty for nothing.
     """
 
     table: str
@@ -59,11 +66,31 @@ class TableResult:
     days: list[DayResult]
     others: dict[str, bool]
     commands: list[str] = field(default_factory=list)
+    hint: str = ""
 
     @property
     def differs(self) -> bool:
         """Say whether the lake is not what MySQL has."""
         return any(day.status != EQUAL for day in self.days) or any(self.others.values())
+
+
+def choose_tables(names: Iterable[str] | None, start: date | None, stop: date | None) -> dict[str, date | None]:
+    """Return which tables an audit is of, and from which day on each: those that are named, or all that have such days.
+
+    Raises:
+        ConfigError: settings are wrong, or no table has a day before `stop`.
+    """
+    if names:
+        return dict.fromkeys(names, start)
+    tables = load_settings().tables
+    chosen = {
+        name: start and max(start, tables[name].since)
+        for name in sorted(tables)
+        if stop is None or tables[name].since < stop
+    }
+    if not chosen:
+        raise ConfigError(f"--stop {stop}: no table of luigi.cfg has a day before it; the oldest `since` is later")
+    return chosen
 
 
 def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool) -> TableResult:
@@ -73,29 +100,34 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
         is_deep: also compare all values, as checksums, which reads every byte of the lake.
 
     Raises:
-        LuigiJobsError: settings are wrong, or MySQL or the lake cannot tell.
+        LuigiJobsError: settings are wrong, no day of the range is closed, or MySQL or the lake cannot tell.
     """
     began = round_up(datetime.now(UTC))
     settings = load_settings()
     ours = settings.table(table)
     window = plan_window(ours, last_closed(), start, stop)
+    if (start or stop) and not window:
+        raise ConfigError(
+            f"no day from {start or ours.since} to before {stop or 'now'} is closed and not before `since`: the last "
+            f"closed day is {last_closed()}, `since` is {ours.since}"
+        )
     lake = open_lake(settings.lake)
     stored, others = lake.list_everything(table)
-    with connect(settings.mysql) as connection:
-        source = describe_table(connection, settings.mysql, ours)
-        zone = settings.lake.timezone
-        now = take_fingerprints(connection, source, window.first, window.stop, zone) if window else {}
-    schema = Converter(source.schema, source.primary_key, ours, settings.lake.partition_key).schema
     there = [day for day in each_day(window.first, window.stop) if day in stored]
     with ThreadPoolExecutor(REQUESTS_AT_A_TIME, "footers") as pool:
         footers = dict(zip(there, pool.map(lambda day: read_footer(lake, table, day), there), strict=True))
+    with connect(settings.mysql) as connection:
+        source = describe_table(connection, settings.mysql, ours)
+        now = _ask_mysql(connection, source, window, settings.lake.timezone, footers)
+    schema = Converter(source.schema, source.primary_key, ours, settings.lake.partition_key).schema
     results = [
-        _compare(day, ours, now[day], footers.get(day), schema) if day in stored else _missing(day, now[day])
+        _compare(day, ours, now[day], footers[day], schema) if day in stored else DayResult(day, MISSING, now[day].rows)
         for day in each_day(window.first, window.stop)
     ]
     if is_deep:
         results = list(_look_deeper(settings, source, schema, lake, results))
-    results += _find_extra(stored, window, limited=bool(start or stop))
+    if not (start or stop):
+        results += [_explain_extra(day, ours, lake) for day in stored if not window.first <= day < window.stop]
     results.sort(key=lambda result: result.day)
     # The commands name that second, which must not lie in the future when they are run.
     time.sleep(max(0.0, (began - datetime.now(UTC)).total_seconds()))
@@ -106,20 +138,44 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
         days=results,
         others={key: _is_data(key, object_) for key, object_ in others.items()},
         commands=list(_name_commands(window, results, began)),
+        hint=_name_hint(ours, results),
     )
 
 
-def _missing(day: date, now: Fingerprint) -> DayResult:
-    return DayResult(day, "missing", now.rows)
+def _ask_mysql(
+    connection: pymysql.Connection,
+    source: Source,
+    window: Window,
+    zone: tzinfo,
+    footers: Mapping[date, pq.FileMetaData | None],
+) -> dict[date, Fingerprint]:
+    """Return the fingerprint that each day of a window has now, a checksum of the columns that its file was made of."""
+    now: dict[date, Fingerprint] = {}
+    # A statement for each month, where an index spares it the rest of the table: read_timeout_s is for each.
+    step = DAYS_AT_A_TIME if source.date_index else max(DAYS_AT_A_TIME, window.stop - window.first)
+    first = window.first
+    while first < window.stop:
+        now |= take_fingerprints(connection, source, first, min(first + step, window.stop), zone)
+        first += step
+    if source.settings.fingerprint.kind != "checksum" or source.settings.transform:
+        return now
+    fields = {field.name: field for field in source.fields}
+    sources = {rule.target: rule.source for rule in source.settings.decode}
+    made_of: dict[tuple[str, ...], list[date]] = {}
+    for day, footer in footers.items():
+        names = tuple(sources.get(name, name) for name in footer.schema.to_arrow_schema().names) if footer else ()
+        if names and names != tuple(fields) and set(names) <= set(fields):  # columns were gained or put in other order
+            made_of.setdefault(names, []).append(day)
+    for names, days in made_of.items():
+        narrow = replace(source, fields=tuple(fields[name] for name in names))
+        then = take_fingerprints(connection, narrow, min(days), max(days) + ONE_DAY, zone)
+        now |= {day: then[day] for day in days}
+    return now
 
 
-def _find_extra(stored: Mapping[date, StoredDay], window: Window, limited: bool) -> list[DayResult]:
-    """Return the days of the lake that are not closed yet, or older than the table's history."""
-    return [
-        DayResult(day, "extra", detail="it is not closed, or lies before `since`; nothing removes it but you")
-        for day in stored
-        if not limited and not window.first <= day < window.stop
-    ]
+def _explain_extra(day: date, table: TableSettings, lake: Lake) -> DayResult:
+    why = f"lies before `since = {table.since}`" if day < table.since else "is not closed yet"
+    return DayResult(day, EXTRA, detail=f"{lake.key(table.name, day)} {why}; nothing removes it but you")
 
 
 def _compare(
@@ -130,11 +186,13 @@ def _compare(
     facts = DayFacts.from_footer(footer.metadata or {})
     # A transform makes of the rows as many as it likes.
     lake_rows = facts.source_rows if table.transform else footer.num_rows
+    if lake_rows is None:
+        return DayResult(day, "unknown", now.rows, None, "it does not say what it was made of: something else wrote it")
     gained, refused = compare_schemas(footer.schema.to_arrow_schema(), schema)
     result = DayResult(day, EQUAL, now.rows, lake_rows, "; ".join(gained))
     if refused:
-        return replace(result, status="schema", detail="; ".join(refused))
-    if lake_rows is not None and lake_rows != now.rows:
+        return replace(result, status=SCHEMA, detail="; ".join(refused))
+    if lake_rows != now.rows:
         return replace(result, status="rows", detail=f"MySQL has {now.rows:,} rows and the lake {lake_rows:,}")
     before = Fingerprint.parse(facts.fingerprint)
     if before and (change := now.describe_change(before)):
@@ -147,6 +205,7 @@ def _look_deeper(
 ) -> Iterator[DayResult]:
     """Compare the values of the days that are equal so far, of the columns that their files have."""
     fields, table = deep.select_as_loaded(source), source.settings.name
+    by_name = {field.name: field for field in fields or ()}
     staging.make_root(Path(settings.lake.staging_dir))
     with tempfile.TemporaryDirectory(prefix=".audit-", dir=settings.lake.staging_dir) as folder:
         path = Path(folder) / "day.parquet"
@@ -160,14 +219,7 @@ def _look_deeper(
                 if any(column not in list(schema) for column in there):  # widened since: other text of equal values
                     yield result
                     continue
-                chosen = (
-                    None
-                    if fields is None
-                    else sorted(
-                        (field for field in fields if field.name in there.names),
-                        key=lambda field: there.names.index(field.name),
-                    )
-                )
+                chosen = None if fields is None else [by_name[name] for name in there.names]
                 lakes = deep.checksum_of_file(path, chosen)
             except (pa.ArrowException, OSError) as error:
                 yield replace(result, status="unreadable", detail=f"it cannot be read: {' '.join(str(error).split())}")
@@ -191,11 +243,18 @@ def _is_data(key: str, stored: StoredDay) -> bool:
 
 def _name_commands(window: Window, results: list[DayResult], began: datetime) -> Iterator[str]:
     """Yield the commands that load what differs: one for each run of days, what is there again."""
-    wrong = [result for result in results if result.status not in (EQUAL, "extra")]
+    wrong = [result for result in results if result.status not in (EQUAL, EXTRA)]
     for _, run in groupby(enumerate(wrong), lambda pair: pair[1].day.toordinal() - pair[0]):
         days = [result for _, result in run]
-        since = None if all(result.status == "missing" for result in days) else began
+        since = None if all(result.status == MISSING for result in days) else began
         yield replace(window, first=days[0].day, stop=days[-1].day + ONE_DAY, loaded_since=since).command
+
+
+def _name_hint(table: TableSettings, results: list[DayResult]) -> str:
+    """Say that a changed schema must be accepted, where the newest day, which others are held against, has the old."""
+    loaded = [result for result in results if result.status not in (MISSING, EXTRA, "unreadable")]
+    is_refused = table.schema_changes == "refuse" and loaded and loaded[-1].status == SCHEMA
+    return f"`schema_changes = accept` in [{TABLE_SECTION}{table.name}] while it runs" if is_refused else ""
 
 
 def find_unknown_tables() -> list[str]:

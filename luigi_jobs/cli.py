@@ -5,11 +5,12 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 
-from luigi_jobs.audit import EQUAL, TableResult, audit_table, find_unknown_tables
-from luigi_jobs.config import load_settings
+from luigi_jobs.audit import EQUAL, TableResult, audit_table, choose_tables, find_unknown_tables
 from luigi_jobs.errors import LuigiJobsError
 from luigi_jobs.logs import printable
 
@@ -27,18 +28,39 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # not without tidying up
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     options = _parse(arguments)
+    tables: list[TableResult] = []
+    errors: dict[str, str] = {}
+    unknown: list[str] = []
+    with _noting(errors, "luigi.cfg"):
+        for name, start in choose_tables(options.table, options.start, options.stop).items():
+            with _noting(errors, name):
+                tables.append(audit_table(name, start, options.stop, options.deep))
+    if not options.table and not errors:
+        with _noting(errors, "lake"):
+            unknown = find_unknown_tables()
+    if options.json:
+        sys.stdout.write(f"{_to_json(tables, unknown, errors)}\n")
+    else:
+        sys.stdout.writelines(f"{_describe(table)}\n" for table in tables)
+        sys.stdout.writelines(
+            f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n" for folder in unknown
+        )
+    sys.stdout.flush()
+    for name, text in errors.items():
+        sys.stderr.write(f"ERROR: {printable(name)}: {text}\n")
+    return CANNOT_TELL if errors else DIFFERS if any(table.differs for table in tables) else 0
+
+
+@contextmanager
+def _noting(errors: dict[str, str], name: str) -> Iterator[None]:
+    """Go on where one table, or the lake, cannot be told, and take note of it."""
     try:
-        names = options.table or sorted(load_settings().tables)
-        tables = [audit_table(name, options.start, options.stop, options.deep) for name in names]
-        unknown = [] if options.table else find_unknown_tables()
+        yield
     except LuigiJobsError as error:
-        sys.stderr.write(f"ERROR: {type(error).__name__}: {printable(str(error))}\n")
-        return CANNOT_TELL
-    text = _to_json(tables, unknown) if options.json else "\n".join(_describe(table) for table in tables)
-    sys.stdout.write(f"{text}\n")
-    for folder in unknown if not options.json else ():
-        sys.stdout.write(f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n")
-    return DIFFERS if any(table.differs for table in tables) else 0
+        errors[name] = f"{type(error).__name__}: {printable(str(error))}"
+    except Exception as error:  # a defect of this package: it is not that something differs
+        logging.exception("%s: nobody thought of this", printable(name))
+        errors[name] = type(error).__name__
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -58,11 +80,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _to_json(tables: list[TableResult], unknown: list[str]) -> str:
+def _to_json(tables: list[TableResult], unknown: list[str], errors: dict[str, str]) -> str:
     """Return all that was found, days that are equal too."""
     found = [asdict(table) | {"differs": table.differs} for table in tables]
     differs = any(table.differs for table in tables)
-    return json.dumps({"differs": differs, "tables": found, "unknown_tables": unknown}, default=str, indent=2)
+    told = {"differs": differs, "tables": found, "unknown_tables": unknown, "errors": errors}
+    return json.dumps(told, default=str, indent=2)
 
 
 def _describe(table: TableResult) -> str:
@@ -90,7 +113,9 @@ def _describe(table: TableResult) -> str:
         for key, is_data in table.others.items()
     ]
     if table.commands:
-        lines += ["to repair:", *(f"  {command}" for command in table.commands)]
+        after = f", with {table.hint}" if table.hint else ""
+        lines.append(f"to repair{after} (add --local-scheduler where there is no luigid):")
+        lines += [f"  {command}" for command in table.commands]
     return "\n".join(map(printable, lines))
 
 

@@ -58,10 +58,14 @@ def checksum_in_mysql(settings: Settings, source: Source, plan: DayPlan, fields:
 def checksum_by_reading(
     settings: Settings, source: Source, plan: DayPlan, label: str, names: Sequence[str]
 ) -> Checksum:
-    """Read a day's rows from MySQL once more, convert them as a load would, and compute some columns' checksum."""
+    """Read a day's rows from MySQL once more, convert them as a load would, and compute some columns' checksum.
+
+    PyMySQL reads them: it is the second opinion, and gives up a connection that stalls by itself.
+    """
     converter = Converter(source.schema, source.primary_key, source.settings, settings.lake.partition_key)
     sink = _Sum(converter, names)
-    DayReader(settings.mysql, source, plan, label, at_last_part=lambda: None).read_into(sink)
+    mysql = replace(settings.mysql, driver="pymysql")
+    DayReader(mysql, source, plan, label, at_last_part=lambda: None).read_into(sink)
     return Checksum(sink.rows, sink.value)
 
 

@@ -44,7 +44,8 @@ class Window:
     @property
     def command(self) -> str:
         """Return the command that loads the window, by the scheduler that this command was given."""
-        words = ["luigi", "--module", "luigi_jobs", "Backfill", "--table", self.table]
+        words = ["luigi", "--module", "luigi_jobs", "Backfill"]
+        words += [f"--table={self.table}"] if self.table.startswith("-") else ["--table", self.table]
         words += ["--start", str(self.first), "--stop", str(self.stop)]
         since = ["--loaded-since", self.loaded_since.isoformat()] if self.loaded_since else []
         return shlex.join([*words, *since, *_scheduler_options(sys.argv)])

@@ -19,6 +19,7 @@ from project import Project, days_ago, last_days, today, without_footer
 from torture import known_kinds, make_table
 
 from luigi_jobs import cli
+from luigi_jobs.days import ONE_DAY
 from luigi_jobs.deep import select_as_loaded
 from luigi_jobs.mysql import connect
 from luigi_jobs.source import describe_table
@@ -120,7 +121,7 @@ def test_audit_finds_a_day_that_differs_and_its_command_repairs_it(audited: Proj
     assert run.returncode == 1
     assert "reports: 4 of 5 closed days" in run.stdout
     assert re.search(rf"^{DAY}  {status} ", run.stdout, re.MULTILINE), run.stdout
-    _, _, commands = run.stdout.partition("to repair:\n")
+    _, _, commands = run.stdout.partition("to repair (add --local-scheduler where there is no luigid):\n")
     (command,) = commands.splitlines()
     words = shlex.split(command)
     assert words[:4] == ["luigi", "--module", "luigi_jobs", "Backfill"]
@@ -232,7 +233,8 @@ def test_audit_reports_what_no_day_explains_and_removes_nothing(audited: Project
     run = audit(audited)
 
     assert run.returncode == 1
-    assert re.search(r"^2026-01-01  extra  .* it is not closed, or lies before `since`", run.stdout, re.MULTILINE)
+    why = rf"/reports/date=20260101/reports.parquet lies before `since = {days_ago(5)}`"
+    assert re.search(rf"^2026-01-01  extra  .*{why}", run.stdout, re.MULTILINE)
     for name in foreign[1:3]:
         assert f"{audited.prefix}/reports/{name} is no day of this table, and readers take it for one;" in run.stdout
     assert f"{audited.prefix}/reports/_SUCCESS is no day of this table; nothing" in run.stdout
@@ -286,10 +288,14 @@ def test_audit_of_a_lake_in_a_folder(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "keys", "message"),
     [
-        ("mysql", {"port": "1"}, "UnreachableError: cannot reach MySQL"),
-        ("mysql", {"database": "nowhere"}, "ConfigError: MySQL "),
-        ("lake", {"url": "s3://there-is-no-such-bucket/x"}, "LakeError: cannot list s3://there-is-no-such-bucket"),
-        ("table.reports", {"source": "nothing"}, "ConfigError: [table.reports] source"),
+        ("mysql", {"port": "1"}, "reports: UnreachableError: cannot reach MySQL"),
+        ("mysql", {"database": "nowhere"}, "reports: ConfigError: MySQL "),
+        (
+            "lake",
+            {"url": "s3://there-is-no-such-bucket/x"},
+            "reports: LakeError: cannot list s3://there-is-no-such-bucket",
+        ),
+        ("table.reports", {"source": "nothing"}, "reports: ConfigError: [table.reports] source"),
     ],
 )
 def test_audit_that_cannot_tell_exits_2_with_one_line(
@@ -306,8 +312,95 @@ def test_audit_that_cannot_tell_exits_2_with_one_line(
 
 def test_audit_of_an_unknown_table_or_an_empty_range_exits_2(audited: Project) -> None:
     assert "unknown table 'orders'" in audit(audited, "--table", "orders").stderr
-    run = audit(audited, "--start", str(days_ago(1)), "--stop", str(days_ago(2)))
-    assert (run.returncode, "is not before --stop" in run.stderr) == (2, True)
+    for start, stop, message in [
+        (days_ago(1), days_ago(2), "is not before --stop"),
+        (today(), today() + ONE_DAY, f"is closed and not before `since`: the last closed day is {days_ago(1)}"),
+        (days_ago(9), days_ago(5), "no table of luigi.cfg has a day before it"),
+    ]:
+        run = audit(audited, "--start", str(start), "--stop", str(stop))
+        assert (run.returncode, run.stdout, message in run.stderr) == (2, "", True), run.stderr
+
+
+def test_a_table_that_cannot_be_told_hides_no_other(audited: Project) -> None:
+    audited.remove_days([DAY])
+    audited.configure("table.broken", source="nothing", date_column="at", since=str(days_ago(3)))
+
+    run = audit(audited)
+    as_json = audit(audited, "--json")
+
+    assert run.returncode == 2
+    assert re.search(rf"^{DAY}  missing ", run.stdout, re.MULTILINE)
+    assert run.stderr.startswith("ERROR: broken: ConfigError: [table.broken] source: MySQL has no table ")
+    assert len(run.stderr.splitlines()) == 1
+    found = json.loads(as_json.stdout)
+    assert (as_json.returncode, list(found["errors"]), found["differs"]) == (2, ["broken"], True)
+
+
+def test_an_audit_of_all_tables_from_a_day_on_takes_those_that_begin_later_whole(audited: Project) -> None:
+    audited.add_reports(last_days(2), rows=2, name="young")
+
+    run = audit(audited, "--start", str(days_ago(4)))
+
+    assert run.returncode == 1
+    assert "reports: 4 of 4 closed days" in run.stdout
+    assert "young: 0 of 2 closed days" in run.stdout
+
+
+def test_a_long_history_is_asked_for_month_by_month(project: Project) -> None:
+    project.add_reports(last_days(70), rows=1)
+    for days in (31, 32, 62, 63):
+        project.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(70 - days),))
+
+    found = json.loads(audit(project, "--json").stdout)["tables"][0]["days"]
+
+    rows = {date.fromisoformat(day["day"]): day["mysql_rows"] for day in found}
+    assert rows == {days_ago(ago): 1 + (70 - ago in (31, 32, 62, 63)) for ago in range(70, 0, -1)}
+
+
+def test_a_file_that_does_not_say_what_a_transform_made_it_of_is_not_equal(project: Project) -> None:
+    project.add_reports([DAY], rows=3)
+    (project.folder / "jobs.py").write_text("def tidy(frame):\n    return frame\n")
+    project.configure("table.reports", transform="jobs:tidy")
+    project.environment["PYTHONPATH"] = str(project.folder)
+    range_of_day = ("--start", str(DAY), "--stop", str(days_ago(1)))
+    arguments = ("Backfill", "--table", "reports", *range_of_day)
+    assert project.luigi(*arguments, python_path=str(project.folder)).returncode == 0
+    assert find(project, *range_of_day) == {}
+    path = project.folder / "foreign"
+    pq.write_table(project.read(DAY).replace_schema_metadata().slice(0, 0), path)
+    project.s3.upload_file(str(path), project.bucket, project.key(DAY))
+
+    assert find(project, *range_of_day) == {str(DAY): "unknown"}
+
+
+@pytest.mark.parametrize(
+    "change", ["ADD gained INT NOT NULL DEFAULT 7", "ADD gained INT FIRST", "MODIFY spend DECIMAL(12,4) FIRST"]
+)
+def test_columns_that_were_gained_or_moved_leave_a_checksum_as_it_was(audited: Project, change: str) -> None:
+    audited.configure("table.reports", fingerprint="checksum")
+    audited.remove_days(last_days(5))
+    assert audited.luigi("Backfill", "--table", "reports").returncode == 0
+    audited.cursor.execute(f"ALTER TABLE reports {change}")
+    assert find(audited) == {}
+
+    audited.cursor.execute("UPDATE reports SET spend = spend + 1 WHERE date_start = %s AND spend > 0", (DAY,))
+
+    assert find(audited) == {str(DAY): "stale"}
+
+
+def test_the_repair_of_a_changed_schema_says_what_it_needs(audited: Project) -> None:
+    audited.cursor.execute("ALTER TABLE reports MODIFY account VARCHAR(20)")
+
+    run = audit(audited)
+
+    assert run.returncode == 1
+    _, hint, command = run.stdout.partition("to repair, with `schema_changes = accept` in [table.reports] while")
+    assert hint
+    words = shlex.split(command.splitlines()[-1])
+    assert audited.luigi(*words[3:]).returncode == 35
+    audited.configure("table.reports", schema_changes="accept")
+    assert audited.luigi(*words[3:]).returncode == 0
+    assert find(audited) == {}
 
 
 def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -356,3 +449,17 @@ def test_a_deep_audit_compares_the_columns_that_a_day_has_in_their_order(
     audited.cursor.execute("UPDATE reports SET spend = spend + 1 WHERE date_start = %s AND spend > 0", (DAY,))
 
     assert find(audited, "--deep") == {str(DAY): "values"}
+
+
+def test_a_deep_audit_gives_up_a_connection_that_stalls(project: Project) -> None:
+    project.add_reports([DAY], rows=2)
+    project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0) nap FROM reports")
+    project.configure("table.slow", date_column="date_start", since=str(DAY), types="account: string")
+    assert project.luigi("LoadDay", "--table", "slow", "--date", str(DAY)).returncode == 0
+    project.cursor.execute("CREATE OR REPLACE VIEW slow AS SELECT *, SLEEP(60) nap FROM reports")
+    project.configure("mysql", read_timeout_s="2")
+    assert project.sections["mysql"]["driver"] == "connectorx"
+
+    run = audit(project, "--table", "slow", "--stop", str(days_ago(1)), "--deep")
+
+    assert (run.returncode, "has sent nothing for 2 s (read_timeout_s in [mysql])" in run.stderr) == (2, True)

@@ -63,7 +63,7 @@ ORDER = [
     "version",
 ]
 ONLY_IN = {
-    "pymysql": {"fingerprint", "mysql", "plan", "source", "stream"},
+    "pymysql": {"audit", "fingerprint", "mysql", "plan", "source", "stream"},
     "connectorx": {"stream"},
     "boto3": {"s3_lake"},
     "botocore": {"s3_lake"},
