@@ -30,8 +30,8 @@ logger = logging.getLogger("luigi-interface")
 PART_BYTES = 16 * 1024 * 1024
 UPLOAD_THREADS = 4
 ATTEMPTS = 5
-# What stands at the key is not what was to be replaced, or another conditional write was under way.
-_CHANGED = ("PreconditionFailed", "ConditionalRequestConflict")
+# What stands at the key is not what was to be replaced, or another write was under way, which may end this upload.
+_CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload")
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -151,17 +151,38 @@ class S3Lake(Lake):
                 "Metadata": facts.to_s3(),
                 "ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode(),
             }
-            in_parts = path.stat().st_size >= PART_BYTES
-            if in_parts:
+            if path.stat().st_size >= PART_BYTES:
                 extra["ChecksumType"] = "FULL_OBJECT"
+            # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
+            with self._only_if(replaces), self._tidied(key), create_transfer_manager(self._s3, transfer) as manager:
+                manager.upload(str(path), self._bucket, key, extra_args=extra).result()
+
+    def _prepare(self, path: Path, key: str) -> None:
+        if path.stat().st_size >= PART_BYTES:
+            with self._explained(f"tidy up s3://{self._bucket}/{key}"):
                 self._abort_uploads(key)
-            try:
-                # upload_file would wrap what S3 answers in a text, upload_fileobj hold every part in memory
-                with self._only_if(replaces), create_transfer_manager(self._s3, transfer) as manager:
-                    manager.upload(str(path), self._bucket, key, extra_args=extra).result()
-            finally:
-                if in_parts:  # one that S3 began, and whose answer was lost
-                    self._abort_uploads(key)
+
+    @contextmanager
+    def _tidied(self, key: str) -> Iterator[None]:
+        """Abort, in the end, an upload that S3 may have begun without its answer having come; boto3 aborts others."""
+        begun: list[int] = []  # how often S3 was asked again before it answered
+
+        def ask(**_: Any) -> None:
+            begun.append(1)
+
+        def note(parsed: Any, **_: Any) -> None:
+            begun[-1] = parsed["ResponseMetadata"].get("RetryAttempts", 0)
+
+        create = "s3.CreateMultipartUpload"
+        self._s3.meta.events.register(f"before-call.{create}", ask)
+        self._s3.meta.events.register(f"after-call.{create}", note)
+        try:
+            yield
+        finally:
+            self._s3.meta.events.unregister(f"before-call.{create}", ask)
+            self._s3.meta.events.unregister(f"after-call.{create}", note)
+            if any(begun):
+                self._abort_uploads(key)
 
     @contextmanager
     def _only_if(self, replaces: StoredDay | None) -> Iterator[None]:

@@ -137,6 +137,7 @@ class Lake(ABC):
             LakeError: the lake refused, was lost, or has other bytes than were sent, which are then removed.
         """
         sent, key = (path.stat().st_size, crc32), self.key(table, day)
+        self._prepare(path, key)
         for attempt in range(1, PUBLISH_ATTEMPTS + 1):
             stored = self._find_with_facts(key)
             if stored and stored.facts and stored.facts.extracted_at > facts.extracted_at:
@@ -202,6 +203,9 @@ class Lake(ABC):
 
     @abstractmethod
     def _remove(self, key: str) -> None: ...
+
+    def _prepare(self, path: Path, key: str) -> None:  # noqa: B027  # a folder needs nothing
+        """Abort what killed runs left at a key."""
 
     @abstractmethod
     def _put(self, path: Path, key: str, facts: DayFacts, crc32: int, replaces: StoredDay | None) -> None:

@@ -130,6 +130,32 @@ def test_publish_of_a_large_file_aborts_what_a_killed_upload_left(s3_lake: S3Lak
     project.s3.abort_multipart_upload(Bucket=project.bucket, Key=key + "x", UploadId=uploads[0]["UploadId"])
 
 
+@pytest.mark.parametrize("theirs", ["2026-11-22T09:00:00.000000Z", "2026-11-22T11:00:00.000000Z"])
+def test_an_upload_that_another_host_ends_is_made_again(s3_lake: S3Lake, project: Project, theirs: str) -> None:
+    other = S3Lake(s3_lake.settings)
+    paths = [project.folder / name for name in ("ours", "theirs")]
+    for path in paths:
+        path.write_bytes(os.urandom(2 * PART_BYTES))
+    met: list[bool] = []
+
+    def meet(**_: object) -> None:  # before a part is sent, the other host begins and ends the same day
+        if not met:
+            met.append(True)
+            met.append(
+                other.publish(paths[1], "reports", DAY, replace(FACTS, extracted_at=theirs), read_crc32(paths[1]))
+            )
+
+    s3_lake._s3.meta.events.register("before-send.s3.UploadPart", meet)
+
+    is_ours = s3_lake.publish(paths[0], "reports", DAY, FACTS, read_crc32(paths[0]))
+
+    assert met == [True, True]
+    assert is_ours == (theirs < FACTS.extracted_at)
+    stored = project.s3.get_object(Bucket=project.bucket, Key=project.key(DAY))["Body"].read()
+    assert stored == paths[0 if is_ours else 1].read_bytes()
+    assert "Uploads" not in project.s3.list_multipart_uploads(Bucket=project.bucket, Prefix=f"{project.prefix}/")
+
+
 @pytest.mark.parametrize("ask", ["list", "look", "write"])
 @pytest.mark.parametrize(
     ("section", "keys", "message"),
