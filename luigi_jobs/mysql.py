@@ -157,11 +157,11 @@ def fetch(connection: pymysql.Connection, statement: str, arguments: tuple[objec
         return list(cursor.fetchall())
 
 
-def mark(statement: str) -> str:
+def mark(statement: str, note: str = "") -> str:
     """Return a SELECT with this process's marker in its text, by which it can be found on the server and ended."""
     if not statement.startswith("SELECT "):
         return statement
-    return f"SELECT /* {watch.name_queries(os.getpid())} */{statement.removeprefix('SELECT')}"
+    return f"SELECT /* {watch.name_queries(os.getpid())}{note} */{statement.removeprefix('SELECT')}"
 
 
 def read_clock(connection: pymysql.Connection) -> str:

@@ -58,7 +58,7 @@ def stream_rows(mysql: MySQLSettings, source: Source, query: Query) -> Generator
         ZeroDateError: without guards, a date column holds a value that is no real date.
         LargeSliceError: connectorx found that a batch is more than 2 GiB.
     """
-    text = mark(source.select(query.condition, query.index, query.guards))
+    text = mark(source.select(query.condition, query.index, query.guards), " rows")
     if mysql.driver == "connectorx":
         yield from _stream_connectorx(mysql, source, text, query.batch_rows)
     else:

@@ -15,7 +15,7 @@ POLL_S = 0.02
 ALWAYS = 1_000_000
 
 # What every query for rows has in its text, and no other statement.
-ROWS_QUERY = b"/* luigi_jobs "
+ROWS_QUERY = b"; rows */"
 
 
 @dataclass
