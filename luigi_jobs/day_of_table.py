@@ -14,7 +14,7 @@ from luigi_jobs.config import load_settings
 from luigi_jobs.days import last_closed_day
 from luigi_jobs.errors import ConfigError, NotClosedError
 from luigi_jobs.lake import open_lake
-from luigi_jobs.settings import Settings, TableSettings
+from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.stored_days import Lake, StoredDay
 
 # Days that have changed in MySQL since they were loaded: the object that must go, and why. Planning finds them, so the
@@ -104,6 +104,17 @@ def last_closed() -> date:
     """Return the newest closed day by this machine's clock."""
     lake = load_settings().lake
     return last_closed_day(datetime.now(UTC), lake.timezone, lake.settle_hours)
+
+
+def check_since(day: date, table: str) -> None:
+    """Raise ConfigError for a day before a table's history, which no backfill and no audit would know of."""
+    since = load_settings().table(table).since
+    if day < since:
+        raise ConfigError(
+            f"{table} {day} lies before `since = {since}` of [{TABLE_SECTION}{table}]: correct one of them",
+            table=table,
+            day=day,
+        )
 
 
 def check_closed(day: date, table: str) -> None:

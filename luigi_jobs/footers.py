@@ -27,7 +27,7 @@ def read_footer(lake: Lake, table: str, day: date) -> pq.FileMetaData | None:
         return pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowException, OSError):
         logger.warning(
-            "%s: %s is no whole Parquet file; delete it, and the next Backfill loads the day",
+            "%s: %s is no whole Parquet file; luigi-jobs audit names the command that loads the day again",
             table, lake.key(table, day),
         )  # fmt: skip
         return None

@@ -50,7 +50,7 @@ def find_changed(table: str, first: date, stop: date, stored: Mapping[date, Stor
     changed = {day: (stored[day].etag, reason) for day in days if (reason := _compare(now[day], before[day]))}
     mark_changed(table, changed, looked_at=days)
     for day, (_, reason) in changed.items():
-        logger.warning("%s %s: has changed since it was loaded and is loaded again: %s", table, day, reason)
+        logger.warning("%s %s: has changed since it was loaded, and counts as missing: %s", table, day, reason)
     _asked[place] = run
 
 

@@ -10,7 +10,7 @@ from luigi_jobs.errors import ConfigError, SchemaError
 from luigi_jobs.mysql import fetch
 from luigi_jobs.schema import Column, Field, Guards, lake_schema, quote_name, select_list
 from luigi_jobs.settings import MySQLSettings, TableSettings
-from luigi_jobs.type_table import plan_fields
+from luigi_jobs.type_table import GEOMETRIES, plan_fields
 
 NO_GUARDS = Guards()
 
@@ -144,6 +144,13 @@ def _check_settings(table: TableSettings, columns: tuple[Column, ...], where: st
             raise ConfigError(
                 f"[table.{table.name}] {key}: {where} has no column {name!r}", table=table.name, column=name
             )
+    if types.get(table.fingerprint.column) in GEOMETRIES:
+        raise ConfigError(
+            f"[table.{table.name}] fingerprint: {table.fingerprint.column} is {types[table.fingerprint.column]}, which "
+            "has no greatest value; name another column, or use `checksum`",
+            table=table.name,
+            column=table.fingerprint.column,
+        )
     if (kind := types[table.date_column]) not in ("date", "datetime", "timestamp"):
         raise ConfigError(
             f"[table.{table.name}] date_column: {table.date_column} is {kind}; a day is cut from DATE, DATETIME "

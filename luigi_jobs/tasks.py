@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from types import ModuleType
+from typing import Any
 
 import luigi
 from luigi.tools.range import RangeDaily
 
 from luigi_jobs import gaps, process, watch
 from luigi_jobs.config import load_settings
-from luigi_jobs.day_of_table import DayOfTable, check_closed, forget_listings, open_day, parse_instant
+from luigi_jobs.day_of_table import DayOfTable, check_closed, check_since, forget_listings, open_day, parse_instant
 from luigi_jobs.days import utc_today
 from luigi_jobs.errors import ConfigError, GapError, LuigiJobsError, name_failure
 from luigi_jobs.results import hand_over
@@ -35,10 +36,26 @@ def _pipeline() -> ModuleType:
     return pipeline
 
 
+class _DayParameter(luigi.DateParameter):
+    """A day whose error names the option."""
+
+    def __init__(self, option: str, **keys: Any):
+        super().__init__(**keys)
+        self._option = option
+
+    def parse(self, text: str) -> datetime.date:
+        """Read YYYY-MM-DD."""
+        try:
+            day: datetime.date = super().parse(text)
+        except ValueError:
+            raise ConfigError(f"--{self._option} {text}: must be a day of the calendar, YYYY-MM-DD") from None
+        return day
+
+
 class _Step:
     """What the steps of a day have in common."""
 
-    date = luigi.DateParameter(description="the day, YYYY-MM-DD; it must be closed")
+    date = _DayParameter("date", description="the day, YYYY-MM-DD; it must be closed")
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
     loaded_since = luigi.OptionalStrParameter(default=None, significant=False, description=LOADED_SINCE)
 
@@ -91,7 +108,8 @@ class LoadDay(_Step, luigi.Task):
     """Publish one closed day of a table in the lake: `{table}/date=YYYYMMDD/{table}.parquet`."""
 
     def requires(self) -> luigi.Task:
-        """Require the decoded day; refuse a day that is not closed."""
+        """Require the decoded day; refuse a day that is not closed, or lies before `since`."""
+        check_since(self.date, self.table)
         check_closed(self.date, self.table)
         return self.clone(DecodeDay)
 
@@ -125,8 +143,8 @@ class Backfill(luigi.WrapperTask):
     """Load every closed day of a table that is missing from the lake, newest first; fails while gaps remain."""
 
     table = luigi.Parameter(description="NAME of a section [table.NAME] in luigi.cfg")
-    start = luigi.DateParameter(default=None, description="first day to look at; default: `since` of the table")
-    stop = luigi.DateParameter(default=None, description="day to stop before; default: up to the last closed day")
+    start = _DayParameter("start", default=None, description="first day to look at; default: `since` of the table")
+    stop = _DayParameter("stop", default=None, description="day to stop before; default: up to the last closed day")
     limit = luigi.IntParameter(default=0, description="load at most so many days in this run; default 0: no limit")
     loaded_since = luigi.OptionalStrParameter(default=None, description=LOADED_SINCE)
 

@@ -91,8 +91,8 @@ TYPE_TABLE: dict[str, TypePlan] = {
     "vector": TypePlan("VECTOR", "CAST(Q AS BINARY)", _BYTES, _BYTES),
     "geometry": TypePlan("GEOMETRY and its kinds", "ST_AsWKB(Q)", _BYTES, _BYTES, "ST_AsWKB(Q,'axis-order=long-lat')"),
 }
-_GEOMETRIES = (
-    *("point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
+GEOMETRIES = (
+    *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
     *("geometrycollection", "geomcollection"),
 )
 _OVERRIDDEN = TypePlan("any other, with `types`", _AS_TEXT, _TEXT, _TEXT)
@@ -136,14 +136,14 @@ def _plan_field(column: Column, mariadb: bool, overridden: bool, is_view: bool) 
 def _size(column: Column, mariadb: bool) -> str:
     if column.data_type == "json" and not mariadb:
         return f"JSON_STORAGE_SIZE({column.quoted})"
-    is_large = column.data_type in ("geometry", *_GEOMETRIES) or (column.octets or 0) > SMALL_OCTETS
+    is_large = column.data_type in GEOMETRIES or (column.octets or 0) > SMALL_OCTETS
     return f"OCTET_LENGTH({column.quoted})" if is_large else ""
 
 
 def _name_type(column: Column, is_view: bool) -> str:
     """Return the column's row of the table."""
     kind, full = column.data_type, column.column_type
-    if kind in _GEOMETRIES:
+    if kind in GEOMETRIES:
         kind = "geometry"
     elif kind == "decimal" and (column.precision or 10) > MAX_DECIMAL_PRECISION:
         kind = "long decimal"

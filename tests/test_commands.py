@@ -249,6 +249,13 @@ def test_two_backfills_at_the_same_time_end_with_the_right_lake(project: Project
             f"reports {today()} is not closed: the",
         ),
         (["Backfill", "--table", "reports", "--start", "2000-01-01"], "lake", {}, 35, "lies before `since = "),
+        (
+            ["LoadDay", "--table", "reports", "--date", "2000-01-01"],
+            "lake",
+            {},
+            35,
+            "reports 2000-01-01 lies before `since = ",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -285,8 +292,9 @@ def test_a_table_without_an_index_on_its_date_is_loaded_with_a_warning(reports: 
         (["Backfill"], "MissingParameterException: .*requires the 'table' parameter"),
         (
             ["Backfill", "--table", "reports", "--start", "2026-13-05"],
-            "ValueError: time data '2026-13-05' does not match",
+            "ConfigError: --start 2026-13-05: must be a day of the calendar, YYYY-MM-DD",
         ),
+        (["LoadDay", "--table", "reports", "--date", "31.1.2021"], r"ConfigError: --date 31\.1\.2021: must be a day"),
     ],
 )
 def test_parameters_that_are_wrong_are_one_line(reports: Project, arguments: list[str], message: str) -> None:

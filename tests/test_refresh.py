@@ -171,7 +171,7 @@ def test_backfill_loads_a_day_again_that_has_changed_and_says_why(
 
     assert run.returncode == 0, run.stdout
     assert loaded(run.stdout) == [str(days_ago(2))]
-    line = f"WARNING: reports {days_ago(2)}: has changed since it was loaded and is loaded again: {reason}"
+    line = f"WARNING: reports {days_ago(2)}: has changed since it was loaded, and counts as missing: {reason}"
     assert line in run.stdout
     after = etags(changing)
     assert {key for key in before if before[key] != after[key]} == {changing.key(days_ago(2))}
@@ -304,6 +304,16 @@ def test_a_fingerprint_of_a_column_that_is_not_there_is_refused(changing: Projec
     assert run.returncode == 35
     assert "[table.reports] fingerprint: " in run.stdout
     assert "has no column 'updated'" in run.stdout
+
+
+def test_a_fingerprint_of_a_shape_is_refused(project: Project) -> None:
+    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, v POINT)")
+    project.configure("table.t", date_column="at", since=str(days_ago(1)), fingerprint="max(v)")
+
+    run = project.luigi("Backfill", "--table", "t")
+
+    assert run.returncode == 35
+    assert "[table.t] fingerprint: v is point, which has no greatest value; name another column" in run.stdout
 
 
 def test_loaded_since_loads_again_what_is_older_and_goes_on_where_it_was(reports: Project) -> None:

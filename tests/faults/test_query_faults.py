@@ -25,7 +25,7 @@ def kill(trial: Trial, what: str) -> Callable[[], None]:
     def kill_now() -> None:
         cursor = trial.project.cursor
         cursor.execute(
-            "SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE '%%/* luigi_jobs %%; rows */%%'",
+            "SELECT id FROM information_schema.processlist WHERE user = %s AND info LIKE '%%luigi_jobs %%; rows */%%'",
             (trial.user,),
         )
         for (identifier,) in cursor.fetchall():
