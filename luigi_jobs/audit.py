@@ -26,7 +26,6 @@ from luigi_jobs.footers import read_footer
 from luigi_jobs.gaps import Window, plan_window
 from luigi_jobs.lake import open_lake
 from luigi_jobs.mysql import connect
-from luigi_jobs.plan import plan_day
 from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.source import Source, describe_table
 from luigi_jobs.stored_days import Lake, StoredDay
@@ -125,7 +124,7 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
         for day in each_day(window.first, window.stop)
     ]
     if is_deep:
-        results = list(_look_deeper(settings, source, schema, lake, results))
+        results = _look_deeper(settings, source, schema, lake, results)
     if not (start or stop):
         results += [_explain_extra(day, ours, lake) for day in stored if not window.first <= day < window.stop]
     results.sort(key=lambda result: result.day)
@@ -150,13 +149,7 @@ def _ask_mysql(
     footers: Mapping[date, pq.FileMetaData | None],
 ) -> dict[date, Fingerprint]:
     """Return the fingerprint that each day of a window has now, a checksum of the columns that its file was made of."""
-    now: dict[date, Fingerprint] = {}
-    # A statement for each month, where an index spares it the rest of the table: read_timeout_s is for each.
-    step = DAYS_AT_A_TIME if source.date_index else max(DAYS_AT_A_TIME, window.stop - window.first)
-    first = window.first
-    while first < window.stop:
-        now |= take_fingerprints(connection, source, first, min(first + step, window.stop), zone)
-        first += step
+    now = _take_fingerprints(connection, source, window.first, window.stop, zone)
     if source.settings.fingerprint.kind != "checksum" or source.settings.transform:
         return now
     fields = {field.name: field for field in source.fields}
@@ -168,9 +161,24 @@ def _ask_mysql(
             made_of.setdefault(names, []).append(day)
     for names, days in made_of.items():
         narrow = replace(source, fields=tuple(fields[name] for name in names))
-        then = take_fingerprints(connection, narrow, min(days), max(days) + ONE_DAY, zone)
+        then = _take_fingerprints(connection, narrow, min(days), max(days) + ONE_DAY, zone)
         now |= {day: then[day] for day in days}
     return now
+
+
+def _take_fingerprints(
+    connection: pymysql.Connection, source: Source, first: date, stop: date, zone: tzinfo
+) -> dict[date, Fingerprint]:
+    """Return the fingerprints of the days in [first, stop), by a statement a month: read_timeout_s is for each.
+
+    Without an index to spare it the rest of the table, one statement is quicker.
+    """
+    step = DAYS_AT_A_TIME if source.date_index else max(DAYS_AT_A_TIME, stop - first)
+    found: dict[date, Fingerprint] = {}
+    while first < stop:
+        found |= take_fingerprints(connection, source, first, min(first + step, stop), zone)
+        first += step
+    return found
 
 
 def _explain_extra(day: date, table: TableSettings, lake: Lake) -> DayResult:
@@ -202,38 +210,19 @@ def _compare(
 
 def _look_deeper(
     settings: Settings, source: Source, schema: pa.Schema, lake: Lake, results: list[DayResult]
-) -> Iterator[DayResult]:
-    """Compare the values of the days that are equal so far, of the columns that their files have."""
-    fields, table = deep.select_as_loaded(source), source.settings.name
-    by_name = {field.name: field for field in fields or ()}
+) -> list[DayResult]:
+    """Compare the values of the days that are equal so far, each file in the place of the one before."""
     staging.make_root(Path(settings.lake.staging_dir))
+    looked = []
     with tempfile.TemporaryDirectory(prefix=".audit-", dir=settings.lake.staging_dir) as folder:
         path = Path(folder) / "day.parquet"
         for result in results:
-            if result.status != EQUAL:
-                yield result
-                continue
-            lake.fetch(table, result.day, path)
-            try:
-                there = pq.read_schema(path)
-                if any(column not in list(schema) for column in there):  # widened since: other text of equal values
-                    yield result
-                    continue
-                chosen = None if fields is None else [by_name[name] for name in there.names]
-                lakes = deep.checksum_of_file(path, chosen)
-            except (pa.ArrowException, OSError) as error:
-                yield replace(result, status="unreadable", detail=f"it cannot be read: {' '.join(str(error).split())}")
-                continue
-            with connect(settings.mysql) as connection:
-                plan = plan_day(connection, source, result.day, settings.lake.timezone)
-            mysqls = (
-                deep.checksum_by_reading(settings, source, plan, f"{table} {result.day}", there.names)
-                if chosen is None
-                else deep.checksum_in_mysql(settings, source, plan, chosen)
-            )
-            equal = mysqls == lakes
-            detail = f"checksum {lakes.value} of {lakes.rows:,} rows, MySQL's is {mysqls.value} of {mysqls.rows:,}"
-            yield result if equal else replace(result, status="values", detail=detail)
+            status = detail = ""
+            if result.status == EQUAL:
+                lake.fetch(source.settings.name, result.day, path)
+                status, detail = deep.compare_day(settings, source, schema, result.day, path)
+            looked.append(replace(result, status=status, detail=detail) if status else result)
+    return looked
 
 
 def _is_data(key: str, stored: StoredDay) -> bool:

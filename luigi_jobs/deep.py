@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from luigi_jobs.checksum import checksum_batch, checksum_rows
 from luigi_jobs.convert import Converter
 from luigi_jobs.mysql import connect, fetch
-from luigi_jobs.plan import DayPlan, day_query
+from luigi_jobs.plan import DayPlan, day_query, plan_day
 from luigi_jobs.reader import DayReader
 from luigi_jobs.schema import Field
 from luigi_jobs.settings import Settings
@@ -45,6 +46,39 @@ def select_as_loaded(source: Source) -> list[Field] | None:
             field = replace(field, expression=_IN_SQL[decoder].format(field.expression), wire_type=pa.binary())
         fields[rule.source] = replace(field, name=rule.target)
     return list(fields.values())
+
+
+def compare_day(settings: Settings, source: Source, schema: pa.Schema, day: date, path: Path) -> tuple[str, str]:
+    """Compare the values of a day in MySQL and in its file, of the columns that the file has.
+
+    Args:
+        schema: what the file would have today.
+
+    Returns:
+        A status, `values` or `unreadable`, and what was found; empty when they are equal.
+
+    Raises:
+        SourceError: MySQL cannot tell.
+    """
+    columns, fields = list(schema), select_as_loaded(source)
+    try:
+        there = pq.read_schema(path)
+        if any(column not in columns for column in there):  # widened since: other text of equal values
+            return "", ""
+        by_name = {field.name: field for field in fields or ()}
+        chosen = None if fields is None else [by_name[name] for name in there.names]
+        lakes = checksum_of_file(path, chosen)
+    except (pa.ArrowException, OSError) as error:
+        return "unreadable", f"it cannot be read: {' '.join(str(error).split())}"
+    with connect(settings.mysql) as connection:
+        plan = plan_day(connection, source, day, settings.lake.timezone)
+    if chosen is None:
+        mysqls = checksum_by_reading(settings, source, plan, f"{source.settings.name} {day}", there.names)
+    else:
+        mysqls = checksum_in_mysql(settings, source, plan, chosen)
+    if mysqls == lakes:
+        return "", ""
+    return "values", f"checksum {lakes.value} of {lakes.rows:,} rows, MySQL's is {mysqls.value} of {mysqls.rows:,}"
 
 
 def checksum_in_mysql(settings: Settings, source: Source, plan: DayPlan, fields: Sequence[Field]) -> Checksum:
