@@ -127,7 +127,7 @@ def test_a_newest_day_that_is_no_parquet_file_is_reported(
     with caplog.at_level(logging.WARNING, "luigi-interface"):
         check_table("reports")
 
-    assert f"{loaded.key(days_ago(2))} is no whole Parquet file; delete it" in caplog.text
+    assert f"{loaded.key(days_ago(2))} is no whole Parquet file; luigi-jobs audit names" in caplog.text
 
 
 def test_schema_of_many_columns_is_read_by_a_second_request(project: Project) -> None:
