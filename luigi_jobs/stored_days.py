@@ -156,8 +156,8 @@ class Lake(ABC):
             after = self._find_with_facts(key)
             if after and self._measure(key, after) == sent:
                 return True
-            if after and after.facts != self._short(facts):  # another run has put its own in this one's place
-                continue
+            if after and after.facts and after.facts.extracted_at and after.facts != self._short(facts):
+                continue  # another run has put its own in this one's place
             if after:
                 self._remove(key)
             logger.warning("%s %s: the lake has other bytes at %s than were sent", table, day, key)

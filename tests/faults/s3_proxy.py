@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 UPSTREAM_TIMEOUT_S = 60
 
+META = "x-amz-meta-"
 HOP_BY_HOP = ("connection", "keep-alive", "expect", "transfer-encoding")
 
 CODES = {500: "InternalError", 503: "SlowDown", 429: "TooManyRequests", 403: "AccessDenied", 404: "NoSuchBucket"}
@@ -38,9 +39,9 @@ class S3Fault:
     Attributes:
         kind: such as "PutObject"; "" is every kind.
         then: a status to answer with, "cut" (the answer ends in its middle), "lose_answer" (S3 has done it, the answer
-            is lost), "truncate" (the last byte is not stored, the answer is 200), "flip" (another byte is stored, the
-            answer is 200), "not_forwarded" (nothing is done and nothing answered), or a function that is called while
-            the request waits; then it goes on.
+            is lost), "truncate" (the last byte is not stored, the answer is 200), "flip" (another byte is stored and no
+            metadata, the answer is 200), "not_forwarded" (nothing is done and nothing answered), or a function that is
+            called while the request waits; then it goes on.
         code: S3's word for the status.
         after: requests count only when one of this kind has been seen; "" is from the start.
     """
@@ -146,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif then in ("truncate", "flip"):
             bucket, key = unquote(target.path).lstrip("/").split("/", 1)
             other = body[:-1] if then == "truncate" else body[:99] + bytes([body[99] ^ 1]) + body[100:]
-            stored = proxy.put_object(Bucket=bucket, Key=key, Body=other)
+            metadata = {
+                name[len(META) :]: value for name, value in self.headers.items() if name.lower().startswith(META)
+            }
+            kept = metadata if then == "truncate" else {}
+            stored = proxy.put_object(Bucket=bucket, Key=key, Body=other, Metadata=kept)
             answer = 200, [("ETag", stored["ETag"])], b""
         elif then == "not_forwarded":
             answer = 0, [], b""
