@@ -79,6 +79,8 @@ def choose_tables(names: Iterable[str] | None, start: date | None, stop: date | 
     Raises:
         ConfigError: settings are wrong, or no table has a day before `stop`.
     """
+    if start and stop and start >= stop:
+        raise ConfigError(f"--start {start} is not before --stop {stop}, which is exclusive")
     if names:
         return dict.fromkeys(names, start)
     tables = load_settings().tables
@@ -88,7 +90,8 @@ def choose_tables(names: Iterable[str] | None, start: date | None, stop: date | 
         if stop is None or tables[name].since < stop
     }
     if not chosen:
-        raise ConfigError(f"--stop {stop}: no table of luigi.cfg has a day before it; the oldest `since` is later")
+        oldest = min(table.since for table in tables.values())
+        raise ConfigError(f"--stop {stop}: no table of luigi.cfg has a day before it; the oldest `since` is {oldest}")
     return chosen
 
 
@@ -199,7 +202,7 @@ def _compare(
     gained, refused = compare_schemas(footer.schema.to_arrow_schema(), schema)
     result = DayResult(day, EQUAL, now.rows, lake_rows, "; ".join(gained))
     if refused:
-        return replace(result, status=SCHEMA, detail="; ".join(refused))
+        return replace(result, status=SCHEMA, detail="; ".join(refused + gained))
     if lake_rows != now.rows:
         return replace(result, status="rows", detail=f"MySQL has {now.rows:,} rows and the lake {lake_rows:,}")
     before = Fingerprint.parse(facts.fingerprint)

@@ -3,18 +3,22 @@
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
+from types import FrameType
 
 from luigi_jobs.audit import EQUAL, TableResult, audit_table, choose_tables, find_unknown_tables
 from luigi_jobs.errors import LuigiJobsError
 from luigi_jobs.logs import printable
 
 DIFFERS, CANNOT_TELL = 1, 2
+TIDY_S = 4.0
 
 _DESCRIPTION = """Compare MySQL and the lake of luigi.cfg, day by day; nothing is changed.
 
@@ -25,8 +29,8 @@ exit codes: 0 the lake is what MySQL has, 1 something differs, 2 cannot tell
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for number in (signal.SIGTERM, signal.SIGINT):  # not without tidying up
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     options = _parse(arguments)
     tables: list[TableResult] = []
     errors: dict[str, str] = {}
@@ -35,13 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
         for name, start in choose_tables(options.table, options.start, options.stop).items():
             with _noting(errors, name):
                 tables.append(audit_table(name, start, options.stop, options.deep))
+                if not options.json:
+                    sys.stdout.write(f"{_describe(tables[-1])}\n")
+                    sys.stdout.flush()
     if not options.table and not errors:
         with _noting(errors, "lake"):
             unknown = find_unknown_tables()
     if options.json:
         sys.stdout.write(f"{_to_json(tables, unknown, errors)}\n")
     else:
-        sys.stdout.writelines(f"{_describe(table)}\n" for table in tables)
         sys.stdout.writelines(
             f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n" for folder in unknown
         )
@@ -49,6 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     for name, text in errors.items():
         sys.stderr.write(f"ERROR: {printable(name)}: {text}\n")
     return CANNOT_TELL if errors else DIFFERS if any(table.differs for table in tables) else 0
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """End, but not without tidying up, and not later than after some seconds."""
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    sys.stderr.write(f"ERROR: stopped by {signal.Signals(number).name}; nothing was changed\n")
+    timer = threading.Timer(TIDY_S, os._exit, [128 + number])  # S3 may be silent
+    timer.daemon = True
+    timer.start()
+    sys.exit(128 + number)
 
 
 @contextmanager
@@ -73,11 +90,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     audit.add_argument("--table", action="append", metavar="NAME", help="a table of luigi.cfg; default: all of them")
-    audit.add_argument("--start", type=date.fromisoformat, metavar="DAY", help="first day; default: `since`")
-    audit.add_argument("--stop", type=date.fromisoformat, metavar="DAY", help="day to stop before; default: all closed")
+    audit.add_argument("--start", type=_parse_day, metavar="DAY", help="first day; default: `since`")
+    audit.add_argument("--stop", type=_parse_day, metavar="DAY", help="day to stop before; default: all closed")
     audit.add_argument("--deep", action="store_true", help="compare every value too; reads all of the lake")
     audit.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(arguments)
+
+
+def _parse_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: must be a day of the calendar, YYYY-MM-DD") from None
 
 
 def _to_json(tables: list[TableResult], unknown: list[str], errors: dict[str, str]) -> str:

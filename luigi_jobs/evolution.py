@@ -58,6 +58,11 @@ def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) ->
 def _measure(lake: Lake, table: TableSettings) -> _Measure | None:
     last = lake.newest_day(table.name, table.since, last_closed())
     footer = read_footer(lake, table.name, last) if last else None
+    if last and not footer:
+        key = lake.key(table.name, last)
+        logger.warning(
+            "%s: %s is no whole Parquet file; luigi-jobs audit names the command that loads it again", table.name, key
+        )
     return (f"{last} in the lake", footer.schema.to_arrow_schema().remove_metadata()) if footer else None
 
 

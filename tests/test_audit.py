@@ -315,7 +315,9 @@ def test_audit_of_an_unknown_table_or_an_empty_range_exits_2(audited: Project) -
     for start, stop, message in [
         (days_ago(1), days_ago(2), "is not before --stop"),
         (today(), today() + ONE_DAY, f"is closed and not before `since`: the last closed day is {days_ago(1)}"),
-        (days_ago(9), days_ago(5), "no table of luigi.cfg has a day before it"),
+        (days_ago(9), days_ago(5), f"no table of luigi.cfg has a day before it; the oldest `since` is {days_ago(5)}"),
+        (days_ago(5), days_ago(5), "is not before --stop"),
+        ("2026-13-01", days_ago(5), "--start: 2026-13-01: must be a day of the calendar, YYYY-MM-DD"),
     ]:
         run = audit(audited, "--start", str(start), "--stop", str(stop))
         assert (run.returncode, run.stdout, message in run.stderr) == (2, "", True), run.stderr
