@@ -35,13 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     tables: list[TableResult] = []
     errors: dict[str, str] = {}
     unknown: list[str] = []
-    with _noting(errors, "luigi.cfg"):
-        for name, start in choose_tables(options.table, options.start, options.stop).items():
-            with _noting(errors, name):
-                tables.append(audit_table(name, start, options.stop, options.deep))
-                if not options.json:
-                    sys.stdout.write(f"{_describe(tables[-1])}\n")
-                    sys.stdout.flush()
+    for table in _audit(options, errors):
+        tables.append(table)
+        if not options.json:
+            sys.stdout.write(f"{_describe(table)}\n")
+            sys.stdout.flush()
     if not options.table and not errors:
         with _noting(errors, "lake"):
             unknown = find_unknown_tables()
@@ -68,6 +66,16 @@ def _stop(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _audit(options: argparse.Namespace, errors: dict[str, str]) -> Iterator[TableResult]:
+    """Yield what was found of each table; those that cannot be told go into `errors`."""
+    chosen: dict[str, date | None] = {}
+    with _noting(errors, "luigi.cfg"):
+        chosen = choose_tables(options.table, options.start, options.stop)
+    for name, start in chosen.items():
+        with _noting(errors, name):
+            yield audit_table(name, start, options.stop, options.deep)
+
+
 @contextmanager
 def _noting(errors: dict[str, str], name: str) -> Iterator[None]:
     """Go on where one table, or the lake, cannot be told, and take note of it."""
@@ -76,7 +84,7 @@ def _noting(errors: dict[str, str], name: str) -> Iterator[None]:
     except LuigiJobsError as error:
         errors[name] = f"{type(error).__name__}: {printable(str(error))}"
     except Exception as error:  # a defect of this package: it is not that something differs
-        logging.exception("%s: nobody thought of this", printable(name))
+        logging.exception("%s: an unexpected error", printable(name))
         errors[name] = type(error).__name__
 
 
