@@ -25,7 +25,7 @@ from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
 from luigi_jobs.footers import read_footer
 from luigi_jobs.gaps import Window, plan_window
 from luigi_jobs.lake import open_lake
-from luigi_jobs.mysql import connect
+from luigi_jobs.mysql import connect, read_clock
 from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.source import Source, describe_table
 from luigi_jobs.stored_days import Lake, StoredDay
@@ -119,6 +119,7 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
     with ThreadPoolExecutor(REQUESTS_AT_A_TIME, "footers") as pool:
         footers = dict(zip(there, pool.map(lambda day: read_footer(lake, table, day), there), strict=True))
     with connect(settings.mysql) as connection:
+        read_clock(connection)  # by another clock other days are closed
         source = describe_table(connection, settings.mysql, ours)
         now = _ask_mysql(connection, source, window, settings.lake.timezone, footers)
     schema = Converter(source.schema, source.primary_key, ours, settings.lake.partition_key).schema

@@ -1,5 +1,7 @@
 """Clocks that are wrong, days that are longer, shorter or skipped, and days and tables without rows: F26 to F28."""
 
+import json
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from processes import wait_until
 from project import days_ago, last_days
+from test_audit import audit
 from trial import Trial
 
 from luigi_jobs.days import each_day
@@ -99,6 +102,19 @@ def test_a_clock_that_only_mysql_can_tell_is_wrong_loads_nothing(small: Trial, c
     assert list(lake.rglob("*.parquet")) == []
     small.project.configure("lake", url=url)
     small.heal(lambda: right_clock(small, environment))
+
+
+@slow
+@pytest.mark.fault("F26", "an audit by a clock that is two days ahead of MySQL's cannot tell which days are missing")
+def test_an_audit_by_a_wrong_clock_cannot_tell(small: Trial) -> None:
+    small.project.configure("lake", url=str(small.project.folder / "lake"))
+    fake_clock(small, "+2d")
+
+    run = audit(small.project, "--json")
+
+    assert run.returncode == 2
+    assert json.loads(run.stdout)["tables"] == []
+    assert re.search(BOTH, json.loads(run.stdout)["errors"]["reports"])
 
 
 ZONES = [
