@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pymysql
 
 from luigi_jobs import deep, staging
+from luigi_jobs.compare import EQUAL, EXTRA, MISSING, UNKNOWN, DayResult, compare_day
 from luigi_jobs.config import load_settings
 from luigi_jobs.convert import Converter
 from luigi_jobs.day_of_table import last_closed, round_up
 from luigi_jobs.days import ONE_DAY, each_day
 from luigi_jobs.errors import ConfigError
-from luigi_jobs.evolution import compare_schemas
-from luigi_jobs.facts import DayFacts
+from luigi_jobs.evolution import is_refused
 from luigi_jobs.fingerprint import Fingerprint, take_fingerprints
 from luigi_jobs.footers import read_footer
 from luigi_jobs.gaps import Window, plan_window
@@ -32,21 +32,9 @@ from luigi_jobs.stored_days import Lake, StoredDay
 
 REQUESTS_AT_A_TIME = 8
 DAYS_AT_A_TIME = timedelta(days=31)
-EQUAL, MISSING, EXTRA, SCHEMA = "equal", "missing", "extra", "schema"
 
-
-@dataclass(frozen=True)
-class DayResult:
-    """What was found of one day.
-
-    `status` is `equal`, `missing`, `extra`, `unreadable`, `unknown`, `rows`, `schema`, `stale` or `values`.
-    """
-
-    day: date
-    status: str
-    mysql_rows: int | None = None
-    lake_rows: int | None = None
-    detail: str = ""
+# A run refuses the schema that days would have today while the newest day in the lake has another.
+_HINT = f"`schema_changes = accept` in [{TABLE_SECTION}{{}}] while it runs"
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,9 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
         now = _ask_mysql(connection, source, window, settings.lake.timezone, footers)
     schema = Converter(source.schema, source.primary_key, ours, settings.lake.partition_key).schema
     results = [
-        _compare(day, ours, now[day], footers[day], schema) if day in stored else DayResult(day, MISSING, now[day].rows)
+        compare_day(day, ours, now[day], footers[day], schema)
+        if day in stored
+        else DayResult(day, MISSING, now[day].rows)
         for day in each_day(window.first, window.stop)
     ]
     if is_deep:
@@ -134,14 +124,15 @@ def audit_table(table: str, start: date | None, stop: date | None, is_deep: bool
     results.sort(key=lambda result: result.day)
     # The commands name that second, which must not lie in the future when they are run.
     time.sleep(max(0.0, (began - datetime.now(UTC)).total_seconds()))
+    commands = list(_name_commands(window, results, began))
     return TableResult(
         table=table,
         first=window.first,
         stop=window.stop,
         days=results,
         others={key: _is_data(key, object_) for key, object_ in others.items()},
-        commands=list(_name_commands(window, results, began)),
-        hint=_name_hint(ours, results),
+        commands=commands,
+        hint=_HINT.format(ours.name) if commands and is_refused(settings, ours, schema) else "",
     )
 
 
@@ -190,42 +181,23 @@ def _explain_extra(day: date, table: TableSettings, lake: Lake) -> DayResult:
     return DayResult(day, EXTRA, detail=f"{lake.key(table.name, day)} {why}; nothing removes it but you")
 
 
-def _compare(
-    day: date, table: TableSettings, now: Fingerprint, footer: pq.FileMetaData | None, schema: pa.Schema
-) -> DayResult:
-    if footer is None:
-        return DayResult(day, "unreadable", now.rows, None, "it is no whole Parquet file")
-    facts = DayFacts.from_footer(footer.metadata or {})
-    # A transform makes of the rows as many as it likes.
-    lake_rows = facts.source_rows if table.transform else footer.num_rows
-    if lake_rows is None:
-        return DayResult(day, "unknown", now.rows, None, "it does not say what it was made of: something else wrote it")
-    gained, refused = compare_schemas(footer.schema.to_arrow_schema(), schema)
-    result = DayResult(day, EQUAL, now.rows, lake_rows, "; ".join(gained))
-    if refused:
-        return replace(result, status=SCHEMA, detail="; ".join(refused + gained))
-    if lake_rows != now.rows:
-        return replace(result, status="rows", detail=f"MySQL has {now.rows:,} rows and the lake {lake_rows:,}")
-    before = Fingerprint.parse(facts.fingerprint)
-    if before and (change := now.describe_change(before)):
-        return replace(result, status="stale", detail=f"{change}, when it was loaded")
-    return result
-
-
 def _look_deeper(
     settings: Settings, source: Source, schema: pa.Schema, lake: Lake, results: list[DayResult]
 ) -> list[DayResult]:
-    """Compare the values of the days that are equal so far, each file in the place of the one before."""
+    """Compare the values of the days that nothing else tells apart, each file in the place of the one before."""
     staging.make_root(Path(settings.lake.staging_dir))
     looked = []
     with tempfile.TemporaryDirectory(prefix=".audit-", dir=settings.lake.staging_dir) as folder:
         path = Path(folder) / "day.parquet"
         for result in results:
-            status = detail = ""
-            if result.status == EQUAL:
+            looked.append(result)
+            if result.status in (EQUAL, UNKNOWN):
                 lake.fetch(source.settings.name, result.day, path)
-                status, detail = deep.compare_day(settings, source, schema, result.day, path)
-            looked.append(replace(result, status=status, detail=detail) if status else result)
+                status, detail = deep.compare_values(settings, source, schema, result.day, path)
+                if status:
+                    looked[-1] = replace(result, status=status, detail=detail)
+                elif result.status == UNKNOWN:
+                    looked[-1] = replace(result, status=EQUAL, detail="")
     return looked
 
 
@@ -243,14 +215,8 @@ def _name_commands(window: Window, results: list[DayResult], began: datetime) ->
         yield replace(window, first=days[0].day, stop=days[-1].day + ONE_DAY, loaded_since=since).command
 
 
-def _name_hint(table: TableSettings, results: list[DayResult]) -> str:
-    """Say that a changed schema must be accepted, where the newest day, which others are held against, has the old."""
-    loaded = [result for result in results if result.status not in (MISSING, EXTRA, "unreadable")]
-    is_refused = table.schema_changes == "refuse" and loaded and loaded[-1].status == SCHEMA
-    return f"`schema_changes = accept` in [{TABLE_SECTION}{table.name}] while it runs" if is_refused else ""
-
-
-def find_unknown_tables() -> list[str]:
-    """Return the folders of the lake that no table of luigi.cfg explains."""
+def find_unknown() -> tuple[list[str], list[str]]:
+    """Return the folders of the lake, and the objects beside them, that no table of luigi.cfg explains."""
     settings = load_settings()
-    return sorted(set(open_lake(settings.lake).list_folders()) - set(settings.tables))
+    folders, objects = open_lake(settings.lake).list_top()
+    return sorted(set(folders) - set(settings.tables)), sorted(objects)

@@ -13,11 +13,13 @@ from dataclasses import asdict
 from datetime import date
 from types import FrameType
 
-from luigi_jobs.audit import EQUAL, TableResult, audit_table, choose_tables, find_unknown_tables
+from luigi_jobs.audit import TableResult, audit_table, choose_tables, find_unknown
+from luigi_jobs.compare import EQUAL
 from luigi_jobs.errors import LuigiJobsError
 from luigi_jobs.logs import printable
 
 DIFFERS, CANNOT_TELL = 1, 2
+SETTINGS = "luigi.cfg"
 TIDY_S = 4.0
 
 _DESCRIPTION = """Compare MySQL and the lake of luigi.cfg, day by day; nothing is changed.
@@ -34,21 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     tables: list[TableResult] = []
     errors: dict[str, str] = {}
-    unknown: list[str] = []
+    folders: list[str] = []
+    objects: list[str] = []
     for table in _audit(options, errors):
         tables.append(table)
         if not options.json:
             sys.stdout.write(f"{_describe(table)}\n")
             sys.stdout.flush()
-    if not options.table and not errors:
+    if not options.table and SETTINGS not in errors:
         with _noting(errors, "lake"):
-            unknown = find_unknown_tables()
+            folders, objects = find_unknown()
     if options.json:
-        sys.stdout.write(f"{_to_json(tables, unknown, errors)}\n")
+        sys.stdout.write(f"{_to_json(tables, folders, objects, errors)}\n")
     else:
         sys.stdout.writelines(
-            f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n" for folder in unknown
+            f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n" for folder in folders
         )
+        sys.stdout.writelines(f"{printable(key)} is no table's; nothing removes it but you\n" for key in objects)
     sys.stdout.flush()
     for name, text in errors.items():
         sys.stderr.write(f"ERROR: {printable(name)}: {text}\n")
@@ -69,7 +73,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 def _audit(options: argparse.Namespace, errors: dict[str, str]) -> Iterator[TableResult]:
     """Yield what was found of each table; those that cannot be told go into `errors`."""
     chosen: dict[str, date | None] = {}
-    with _noting(errors, "luigi.cfg"):
+    with _noting(errors, SETTINGS):
         chosen = choose_tables(options.table, options.start, options.stop)
     for name, start in chosen.items():
         with _noting(errors, name):
@@ -112,11 +116,11 @@ def _parse_day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text}: must be a day of the calendar, YYYY-MM-DD") from None
 
 
-def _to_json(tables: list[TableResult], unknown: list[str], errors: dict[str, str]) -> str:
-    """Return all that was found, days that are equal too."""
+def _to_json(tables: list[TableResult], folders: list[str], objects: list[str], errors: dict[str, str]) -> str:
+    """Return all that was found, days that are equal too; `differs` is null where that cannot be told."""
     found = [asdict(table) | {"differs": table.differs} for table in tables]
-    differs = any(table.differs for table in tables)
-    told = {"differs": differs, "tables": found, "unknown_tables": unknown, "errors": errors}
+    differs = any(table.differs for table in tables) or (None if errors else False)
+    told = {"differs": differs, "tables": found, "unknown_tables": folders, "others": objects, "errors": errors}
     return json.dumps(told, default=str, indent=2)
 
 

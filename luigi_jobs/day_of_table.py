@@ -134,8 +134,8 @@ def forget_listings() -> None:
     open_lake(load_settings().lake).forget_listings()
 
 
-def parse_instant(text: str | None) -> datetime | None:
-    """Read an instant of `--loaded-since`: ISO 8601; without an offset in the zone of [lake] timezone.
+def parse_instant(text: str | datetime | None) -> datetime | None:
+    """Read an instant of `--loaded-since`: ISO 8601, or one from Python; without an offset in [lake] timezone.
 
     Raises:
         ConfigError: it is none, or lies in the future.
@@ -143,13 +143,16 @@ def parse_instant(text: str | None) -> datetime | None:
     if not text:
         return None
     try:
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(str(text))
     except ValueError as error:
         raise ConfigError(f"--loaded-since {text}: must be like 2026-11-22T10:00 or 2026-11-22T10:00+01:00") from error
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=load_settings().lake.timezone)
-    if instant > datetime.now(UTC):
-        raise ConfigError(f"--loaded-since {text}: lies in the future, so no day could be loaded since")
+    if instant > (now := datetime.now(UTC)):
+        raise ConfigError(
+            f"--loaded-since {text}: lies in the future, so no day could be loaded since: read in time zone "
+            f"{instant.tzinfo} it is {instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, and now is {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
     return round_up(instant)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luigi_jobs.checksum import checksum_batch, checksum_rows
+from luigi_jobs.compare import UNREADABLE, VALUES
 from luigi_jobs.convert import Converter
 from luigi_jobs.mysql import connect, fetch
 from luigi_jobs.plan import DayPlan, day_query, plan_day
@@ -48,11 +49,11 @@ def select_as_loaded(source: Source) -> list[Field] | None:
     return list(fields.values())
 
 
-def compare_day(settings: Settings, source: Source, schema: pa.Schema, day: date, path: Path) -> tuple[str, str]:
-    """Compare the values of a day in MySQL and in its file, of the columns that the file has.
+def compare_values(settings: Settings, source: Source, schema: pa.Schema, day: date, path: Path) -> tuple[str, str]:
+    """Compare the values of a day in MySQL and in its file, of the columns that the file has, in the types of today.
 
     Args:
-        schema: what the file would have today.
+        schema: what the file would have today; columns of the file may be narrower, but none is lost or another.
 
     Returns:
         A status, `values` or `unreadable`, and what was found; empty when they are equal.
@@ -60,25 +61,23 @@ def compare_day(settings: Settings, source: Source, schema: pa.Schema, day: date
     Raises:
         SourceError: MySQL cannot tell.
     """
-    columns, fields = list(schema), select_as_loaded(source)
+    columns = {column.name.lower(): column for column in schema}
+    fields = {field.name: field for field in select_as_loaded(source) or ()}
     try:
-        there = pq.read_schema(path)
-        if any(column not in columns for column in there):  # widened since: other text of equal values
-            return "", ""
-        by_name = {field.name: field for field in fields or ()}
-        chosen = None if fields is None else [by_name[name] for name in there.names]
-        lakes = checksum_of_file(path, chosen)
+        today = pa.schema([columns[name.lower()] for name in pq.read_schema(path).names])
+        chosen = [fields[name] for name in today.names] if fields else None
+        lakes = checksum_of_file(path, today, chosen)
     except (pa.ArrowException, OSError) as error:
-        return "unreadable", f"it cannot be read: {' '.join(str(error).split())}"
+        return UNREADABLE, f"it cannot be read: {' '.join(str(error).split())}"
     with connect(settings.mysql) as connection:
         plan = plan_day(connection, source, day, settings.lake.timezone)
     if chosen is None:
-        mysqls = checksum_by_reading(settings, source, plan, f"{source.settings.name} {day}", there.names)
+        mysqls = checksum_by_reading(settings, source, plan, f"{source.settings.name} {day}", today.names)
     else:
         mysqls = checksum_in_mysql(settings, source, plan, chosen)
     if mysqls == lakes:
         return "", ""
-    return "values", f"checksum {lakes.value} of {lakes.rows:,} rows, MySQL's is {mysqls.value} of {mysqls.rows:,}"
+    return VALUES, f"checksum {lakes.value} of {lakes.rows:,} rows, MySQL's is {mysqls.value} of {mysqls.rows:,}"
 
 
 def checksum_in_mysql(settings: Settings, source: Source, plan: DayPlan, fields: Sequence[Field]) -> Checksum:
@@ -103,14 +102,19 @@ def checksum_by_reading(
     return Checksum(sink.rows, sink.value)
 
 
-def checksum_of_file(path: Path, fields: Sequence[Field] | None) -> Checksum:
-    """Compute the checksum of a Parquet file's rows; `fields` are those that MySQL's was computed of, if it was."""
+def checksum_of_file(path: Path, schema: pa.Schema, fields: Sequence[Field] | None) -> Checksum:
+    """Compute the checksum of a Parquet file's rows.
+
+    Args:
+        schema: what its columns, in their order, are read as.
+        fields: those that MySQL's was computed of, if it was.
+    """
     rows = value = 0
     with pq.ParquetFile(path) as file:
-        large = _large(fields, file.schema_arrow)
+        large = _large(fields, schema)
         for batch in file.iter_batches(BATCH_ROWS):
             rows += batch.num_rows
-            value += checksum_batch(batch, large)
+            value += checksum_batch(batch.rename_columns(schema.names).cast(schema), large)
     return Checksum(rows, value)
 
 

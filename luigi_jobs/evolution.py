@@ -5,13 +5,16 @@ import logging
 import pyarrow as pa
 
 from luigi_jobs.day_of_table import last_closed
+from luigi_jobs.days import ONE_DAY
 from luigi_jobs.errors import SchemaError
-from luigi_jobs.footers import read_footer
+from luigi_jobs.footers import find_alteration, read_footer
 from luigi_jobs.lake import open_lake
 from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.stored_days import Lake
 
 logger = logging.getLogger("luigi-interface")
+
+MEASURE_ATTEMPTS = 7
 
 _WIDER = [pa.int8(), pa.int16(), pa.int32(), pa.int64()], [pa.float32(), pa.float64()]
 
@@ -55,15 +58,28 @@ def check_schema(settings: Settings, table: TableSettings, schema: pa.Schema) ->
             logger.warning("%s: since %s %s", name, last, change)
 
 
+def is_refused(settings: Settings, table: TableSettings, schema: pa.Schema) -> bool:
+    """Say whether a run that begins now would refuse the schema that a table's days will have."""
+    measure = _measure(open_lake(settings.lake), table) if table.schema_changes == "refuse" else None
+    return bool(measure and compare_schemas(measure[1], schema)[1])
+
+
 def _measure(lake: Lake, table: TableSettings) -> _Measure | None:
-    last = lake.newest_day(table.name, table.since, last_closed())
-    footer = read_footer(lake, table.name, last) if last else None
-    if last and not footer:
-        key = lake.key(table.name, last)
-        logger.warning(
-            "%s: %s is no whole Parquet file; luigi-jobs audit names the command that loads it again", table.name, key
-        )
-    return (f"{last} in the lake", footer.schema.to_arrow_schema().remove_metadata()) if footer else None
+    """Return the schema of the newest day in the lake that is as it was loaded, and which day that is."""
+    last = last_closed()
+    for _ in range(MEASURE_ATTEMPTS):
+        day = lake.newest_day(table.name, table.since, last)
+        if day is None:
+            return None
+        footer = read_footer(lake, table.name, day)
+        altered = find_alteration(footer, day) if footer else ""
+        if footer and not altered:
+            return f"{day} in the lake", footer.schema.to_arrow_schema().remove_metadata()
+        wrong = f"is not what was loaded: {altered}" if altered else "is no whole Parquet file"
+        key = lake.key(table.name, day)
+        logger.warning("%s: %s %s; luigi-jobs audit names the command that loads it again", table.name, key, wrong)
+        last = day - ONE_DAY
+    return None
 
 
 def compare_schemas(old: pa.Schema, new: pa.Schema) -> tuple[list[str], list[str]]:
@@ -72,10 +88,14 @@ def compare_schemas(old: pa.Schema, new: pa.Schema) -> tuple[list[str], list[str
     after = {field.name.lower(): field for field in new}
     reported = [f"column {field.name} ({field.type}) was gained" for name, field in after.items() if name not in before]
     refused = [f"column {field.name} ({field.type}) was lost" for name, field in before.items() if name not in after]
-    for name, field in before.items():
-        if name in after and (now := after[name].type) != field.type:
-            changed = reported if _is_wider(field.type, now) else refused
-            changed.append(f"column {field.name} has changed from {field.type} to {now}")
+    if len(before) < len(old):
+        refused.append("a column stands there twice")
+    for was, now in ((was, after[name]) for name, was in before.items() if name in after):
+        if was.name != now.name:
+            reported.append(f"column {was.name} is called {now.name} now")
+        if was.type != now.type:
+            changed = reported if _is_wider(was.type, now.type) else refused
+            changed.append(f"column {was.name} has changed from {was.type} to {now.type}")
     return reported, refused
 
 

@@ -21,6 +21,7 @@ class DayFacts:
     """What is known of a day in the lake; empty or None is unknown.
 
     Attributes:
+        day: the calendar day, YYYY-MM-DD.
         rows: rows of the file.
         source_rows: rows that MySQL had when the day was read.
         fingerprint: MySQL's fingerprint of the day before it was read, as fingerprint.py writes it.
@@ -31,6 +32,7 @@ class DayFacts:
         undecodable: column -> values that could not be decoded and are NULL.
     """
 
+    day: str = ""
     rows: int | None = None
     source_rows: int | None = None
     fingerprint: str = ""

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,7 +37,8 @@ class LocalLake(Lake):
         root = Path(self._prefix(table))
         with self._explained(f"list {root}"):
             if first is None:
-                keys = sorted(str(path) for path in root.rglob("*") if not path.is_dir())
+                walk = os.walk(root, followlinks=True)  # a day may have been moved to another disk
+                keys = sorted(f"{folder}/{name}" for folder, _, names in walk for name in names)
             else:
                 keys = [f"{folder}/{root.name}.parquet" for folder in sorted(root.iterdir())] if root.is_dir() else []
             for key in keys:
@@ -46,6 +48,8 @@ class LocalLake(Lake):
     def _find(self, key: str) -> StoredDay | None:
         with self._explained(f"look at {key}"), suppress(FileNotFoundError, NotADirectoryError):
             facts = os.stat(key)
+            if not stat.S_ISREG(facts.st_mode):
+                return None
             modified = datetime.fromtimestamp(facts.st_mtime, UTC)
             return StoredDay(facts.st_size, f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}", modified)
         return None
@@ -62,11 +66,12 @@ class LocalLake(Lake):
     def _short(self, facts: DayFacts) -> DayFacts:
         return facts
 
-    def list_folders(self) -> list[str]:
-        """Return the names of all folders of the lake, which tables have."""
+    def list_top(self) -> tuple[list[str], list[str]]:
+        """Return the names of all folders of the lake, which tables have, and the paths of the files beside them."""
         root = Path(self.settings.prefix)
         with self._explained(f"list {root}"):
-            return [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+            there = list(root.iterdir()) if root.is_dir() else []
+        return [path.name for path in there if path.is_dir()], [str(path) for path in there if not path.is_dir()]
 
     def fetch(self, table: str, day: date, path: Path) -> None:
         """Write a day's file to another local file."""

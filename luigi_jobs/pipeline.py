@@ -190,6 +190,7 @@ def _decode(one: DayOfTable, path: Path, stamp: staging.Stamp | None) -> None:
 
         def describe(rows: int) -> dict[str, str]:
             return DayFacts(
+                day=str(one.day),
                 rows=rows,
                 source_rows=stamp.rows if stamp else None,
                 fingerprint=stamp.fingerprint if stamp else "",

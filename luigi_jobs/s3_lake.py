@@ -98,15 +98,18 @@ class S3Lake(Lake):
     def _short(self, facts: DayFacts) -> DayFacts:
         return DayFacts.from_s3(facts.to_s3())
 
-    def list_folders(self) -> list[str]:
-        """Return the names of all folders of the lake, which tables have."""
+    def list_top(self) -> tuple[list[str], list[str]]:
+        """Return the names of all folders of the lake, which tables have, and the keys of the objects beside them."""
         prefix = self.settings.prefix
+        folders, objects = [], []
         with self._explained(f"list s3://{self._bucket}/{prefix}"):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, Delimiter="/"
             )
-            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ())]
-        return [folder.removeprefix(prefix).rstrip("/") for folder in found]
+            for page in pages:
+                folders += [one["Prefix"].removeprefix(prefix).rstrip("/") for one in page.get("CommonPrefixes", ())]
+                objects += [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"] != prefix]
+        return folders, objects
 
     def fetch(self, table: str, day: date, path: Path) -> None:
         """Write a day's object to a local file."""

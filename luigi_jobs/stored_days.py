@@ -96,8 +96,8 @@ class Lake(ABC):
         return self._read_end(self.key(table, day), count)
 
     @abstractmethod
-    def list_folders(self) -> list[str]:
-        """Return the names of all folders of the lake, which tables have."""
+    def list_top(self) -> tuple[list[str], list[str]]:
+        """Return the names of all folders of the lake, which tables have, and the keys of the objects beside them."""
 
     @abstractmethod
     def fetch(self, table: str, day: date, path: Path) -> None:

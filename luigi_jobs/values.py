@@ -174,7 +174,7 @@ def parse_fingerprint(text: str) -> FingerprintRule:
     """Read what is taken of a day to tell whether it has changed."""
     if text in ("count", "checksum"):
         return FingerprintRule(text)
-    match = re.fullmatch(r"max\(\s*(\S.*?)\s*\)", text)
+    match = re.fullmatch(r"max\(\s*(\S.*?)\s*\)", text, re.IGNORECASE)
     if not match:
         raise ValueError("must be count, max(COLUMN) or checksum")
     return FingerprintRule("max", match[1])

@@ -75,11 +75,11 @@ def find(project: Project, *arguments: str) -> dict[str, str]:
     return days
 
 
-def rewrite(project: Project, day: date, change: Any) -> None:
-    """Replace a day's file by one with another table, whose footer says the same."""
+def rewrite(project: Project, day: date, change: Any, *, is_told: bool = True) -> None:
+    """Replace a day's file by one with another table, whose footer says the same, or nothing of ours."""
     path = project.folder / "rewritten"
     table = project.read(day)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata if is_told else None), path)
     project.s3.upload_file(str(path), project.bucket, project.key(day))
 
 
@@ -89,6 +89,27 @@ def drop_first(table: pa.Table) -> pa.Table:
 
 def change_a_value(table: pa.Table) -> pa.Table:
     return table.set_column(0, "id", pc.add(table["id"], pa.array([0, 0, 1])))
+
+
+def copy_the_day_before(project: Project) -> None:
+    source = {"Bucket": project.bucket, "Key": project.key(DAY - ONE_DAY)}
+    project.s3.copy_object(Bucket=project.bucket, Key=project.key(DAY), CopySource=source)
+
+
+def double(table: pa.Table) -> pa.Table:
+    return table.append_column("spend", table["spend"])
+
+
+def without_account(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["account"])
+
+
+def in_capitals(table: pa.Table) -> pa.Table:
+    return table.rename_columns([name.upper() for name in table.schema.names])
+
+
+def turn_round(table: pa.Table) -> pa.Table:
+    return table.select(table.schema.names[::-1])
 
 
 def widen(table: pa.Table) -> pa.Table:
@@ -111,6 +132,13 @@ def test_audit_of_a_true_lake_is_green(audited: Project, deep: tuple[str, ...]) 
         ("rows", lambda project: rewrite(project, DAY, drop_first)),
         ("schema", lambda project: rewrite(project, DAY, widen)),
         ("unreadable", lambda project: project.put_days([DAY])),
+        ("altered", copy_the_day_before),
+        *(
+            ("altered", lambda project, change=change: rewrite(project, DAY, change))
+            for change in (without_account, in_capitals, turn_round)
+        ),
+        ("schema", lambda project: rewrite(project, DAY, double)),
+        ("schema", lambda project: rewrite(project, DAY, without_account, is_told=False)),
     ],
 )
 def test_audit_finds_a_day_that_differs_and_its_command_repairs_it(audited: Project, status: str, change: Any) -> None:
@@ -152,6 +180,36 @@ def test_deep_audit_compares_every_value(audited: Project) -> None:
 
     assert find(audited) == {}
     assert find(audited, "--deep") == {str(DAY): "values", str(days_ago(4)): "values"}
+
+
+def test_deep_audit_compares_columns_that_were_widened_too(audited: Project) -> None:
+    audited.cursor.execute("ALTER TABLE reports ADD ratio FLOAT")
+    audited.cursor.execute("UPDATE reports SET ratio = id / 7")
+    audited.remove_days(last_days(5))
+    assert audited.luigi("Backfill", "--table", "reports").returncode == 0
+    audited.cursor.execute("ALTER TABLE reports MODIFY account BIGINT, MODIFY spend DECIMAL(14,5), MODIFY ratio DOUBLE")
+    assert find(audited, "--deep") == {}
+
+    for number, change in enumerate(("account = account + 1", "spend = spend + 0.1", "ratio = 1"), start=1):
+        audited.cursor.execute(f"UPDATE reports SET {change} WHERE date_start = %s", (days_ago(number),))
+
+    assert find(audited, "--deep") == {str(days_ago(number)): "values" for number in (1, 2, 3)}
+
+
+def test_deep_audit_compares_what_another_writer_made(audited: Project) -> None:
+    def demand(table: pa.Table) -> pa.Table:
+        return table.cast(pa.schema([table.schema[0].with_nullable(False), *list(table.schema)[1:]]))
+
+    rewrite(audited, DAY, demand, is_told=False)
+    rewrite(audited, days_ago(3), lambda table: demand(change_a_value(table)), is_told=False)
+    rewrite(audited, days_ago(4), lambda table: in_capitals(change_a_value(table)), is_told=False)
+
+    assert find(audited) == {str(days_ago(4)): "schema"}
+    assert find(audited, "--deep") == {str(days_ago(3)): "values", str(days_ago(4)): "schema"}
+
+    audited.configure("table.reports", fingerprint="checksum")
+    assert find(audited) == {str(DAY): "unknown", str(days_ago(3)): "unknown", str(days_ago(4)): "schema"}
+    assert find(audited, "--deep") == {str(days_ago(3)): "values", str(days_ago(4)): "schema"}
 
 
 def test_deep_audit_notices_a_flipped_byte(audited: Project) -> None:
@@ -227,7 +285,8 @@ def test_audit_reports_what_no_day_explains_and_removes_nothing(audited: Project
     foreign = ["date=20260101/reports.parquet", "date=20260102/part-0.parquet", "old.csv", "_SUCCESS"]
     for name in foreign:
         audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/reports/{name}", Body=b"x")
-    audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/orders/x", Body=b"x")
+    for key in ("orders/x", "loose.csv"):
+        audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/{key}", Body=b"x")
     before = audited.keys()
 
     run = audit(audited)
@@ -239,6 +298,7 @@ def test_audit_reports_what_no_day_explains_and_removes_nothing(audited: Project
         assert f"{audited.prefix}/reports/{name} is no day of this table, and readers take it for one;" in run.stdout
     assert f"{audited.prefix}/reports/_SUCCESS is no day of this table; nothing" in run.stdout
     assert "orders/ is no table of luigi.cfg" in run.stdout
+    assert f"{audited.prefix}/loose.csv is no table's; nothing removes it but you" in run.stdout
     assert audited.keys() == before
 
 
@@ -277,11 +337,13 @@ def test_audit_of_a_lake_in_a_folder(project: Project) -> None:
     folder = project.folder / "lake" / "reports"
     assert find(project, "--deep") == {}
     (folder / "mine.parquet").write_text("x")
+    (folder.parent / "loose.csv").write_text("x")
     (folder / f"date={days_ago(2):%Y%m%d}" / "reports.parquet").unlink()
 
     run = audit(project)
 
     assert (run.returncode, find(project)) == (1, {str(days_ago(2)): "missing"})
+    assert f"{folder.parent}/loose.csv is no table's" in run.stdout
     assert f"{folder}/mine.parquet is no day of this table, and readers take it for one" in run.stdout
 
 
@@ -336,6 +398,10 @@ def test_a_table_that_cannot_be_told_hides_no_other(audited: Project) -> None:
     assert len(run.stderr.splitlines()) == 1
     found = json.loads(as_json.stdout)
     assert (as_json.returncode, list(found["errors"]), found["differs"]) == (2, ["broken"], True)
+    assert audited.luigi("Backfill", "--table", "reports").returncode == 0
+    audited.s3.put_object(Bucket=audited.bucket, Key=f"{audited.prefix}/orders/x", Body=b"x")
+    found = json.loads(audit(audited, "--json").stdout)
+    assert (found["differs"], found["unknown_tables"]) == (None, ["orders"])
 
 
 def test_an_audit_of_all_tables_from_a_day_on_takes_those_that_begin_later_whole(audited: Project) -> None:
@@ -403,6 +469,61 @@ def test_the_repair_of_a_changed_schema_says_what_it_needs(audited: Project) -> 
     audited.configure("table.reports", schema_changes="accept")
     assert audited.luigi(*words[3:]).returncode == 0
     assert find(audited) == {}
+
+
+def test_the_repair_of_days_that_were_altered_needs_nothing_more(audited: Project) -> None:
+    """Neither where the newest day was altered nor where a day of the range was."""
+    for day in (DAY, days_ago(1)):
+        rewrite(audited, day, widen)
+        run = audit(audited, "--start", str(DAY), "--stop", str(days_ago(1)))
+        assert run.returncode == 1
+        assert "to repair (add --local-scheduler where there is no luigid):\n" in run.stdout
+    assert find(audited) == {str(DAY): "schema", str(days_ago(1)): "schema"}
+
+    for command in audit(audited).stdout.partition("no luigid):\n")[2].splitlines():
+        assert audited.luigi(*shlex.split(command)[3:]).returncode == 0
+
+    assert find(audited) == {}
+
+
+def test_the_repair_of_a_missing_day_says_that_a_changed_schema_is_refused(audited: Project) -> None:
+    audited.cursor.execute("ALTER TABLE reports MODIFY account VARCHAR(20)")
+    audited.remove_days([DAY])
+
+    run = audit(audited, "--start", str(DAY), "--stop", str(days_ago(1)))
+
+    assert "to repair, with `schema_changes = accept` in [table.reports] while it runs" in run.stdout
+
+
+def test_what_a_transform_left_of_a_day_is_held_against_its_footer(project: Project) -> None:
+    project.add_reports(last_days(2), rows=9)
+    (project.folder / "jobs.py").write_text(TRANSFORM)
+    project.configure("table.reports", transform="jobs:tidy")
+    project.environment["PYTHONPATH"] = str(project.folder)
+    assert project.luigi("Backfill", "--table", "reports", python_path=str(project.folder)).returncode == 0
+    assert find(project) == {}
+
+    rewrite(project, DAY, drop_first)
+
+    assert find(project) == {str(DAY): "altered"}
+
+
+def test_a_day_of_a_folder_that_was_moved_is_followed_and_a_folder_is_no_day(project: Project) -> None:
+    project.add_reports(last_days(2), rows=3)
+    project.configure("lake", url=str(project.folder / "lake"))
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    yesterday, before = (project.folder / "lake" / "reports" / f"date={day:%Y%m%d}" for day in (days_ago(1), DAY))
+    yesterday.rename(project.folder / "moved")
+    yesterday.symlink_to(project.folder / "moved")
+    assert find(project) == {}
+
+    (before / "reports.parquet").unlink()
+    (before / "reports.parquet").mkdir()
+
+    assert find(project) == {str(DAY): "missing"}
+    run = project.luigi("Backfill", "--table", "reports")
+    assert run.returncode == 30
+    assert f"{before}/reports.parquet: Is a directory" in run.stdout
 
 
 def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -77,7 +77,7 @@ def test_settings_of_every_key() -> None:
                 "schema_changes": "accept",
                 "connections": "4",
                 "slice_mb": "32",
-                "fingerprint": "max( updated at )",
+                "fingerprint": "MAX( updated at )",
                 "refresh_days": "7",
             },
         }

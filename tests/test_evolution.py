@@ -27,7 +27,7 @@ def change(position: int, name: str, kind: pa.DataType) -> pa.Schema:
         (OLD.remove(2), [], ["note (string) was lost"]),
         (change(0, "id", pa.int64()), ["id has changed from int32 to int64"], []),
         (change(0, "id", pa.int16()), [], ["id has changed from int32 to int16"]),
-        (change(0, "ID", pa.int32()), [], []),
+        (change(0, "ID", pa.int32()), ["id is called ID now"], []),
         (
             change(1, "spend", pa.decimal128(12, 4)),
             ["spend has changed from decimal128(10, 2) to decimal128(12, 4)"],

@@ -12,6 +12,7 @@ ORDER = [
     "cli",
     "audit",
     "deep",
+    "compare",
     "tasks",
     "process",
     "results",

@@ -83,6 +83,8 @@ def test_a_day_says_what_it_is_in_its_footer_and_in_s3(project: Project, cursor:
         assert fingerprint == {"max(changed)": "2021-02-01 10:00:00"}
     alike = {name: footer[f"luigi_jobs.{name.replace('-', '_')}"] for name in ("rows", "source-rows", "fingerprint")}
     alike |= {name: footer[f"luigi_jobs.{name.replace('-', '_')}"] for name in ("extracted-at", "version", "schema")}
+    alike["day"] = footer["luigi_jobs.day"]
+    assert alike["day"] == str(DAY)
     assert head == {
         f"luigi-jobs-{name}": text for name, text in (alike | {"zero-dates": "1", "undecodable": "1"}).items()
     }
@@ -357,6 +359,22 @@ def test_load_day_takes_loaded_since(reports: Project) -> None:
     run = reports.luigi("LoadDay", "--date", day, "--table", "reports", "--loaded-since", since)
 
     assert (run.returncode, loaded(run.stdout)) == (0, [day]), run.stdout
+
+
+def test_an_instant_to_come_is_refused_with_the_zone_it_was_read_in(reports: Project) -> None:
+    reports.configure("lake", timezone="Asia/Tokyo")
+
+    run = reports.luigi("Backfill", "--table", "reports", "--loaded-since", "2099-01-01T00:00")
+
+    assert run.returncode == 35
+    assert "read in time zone Asia/Tokyo it is 2098-12-31T15:00:00Z, and now is " in run.stdout
+
+
+def test_an_instant_may_come_from_python(reports: Project) -> None:
+    reports.load()
+    instant = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+    assert parse_instant(instant) == instant
 
 
 def test_an_instant_of_this_very_second_is_waited_for(reports: Project) -> None:
