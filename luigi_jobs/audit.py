@@ -147,12 +147,13 @@ def _ask_mysql(
     now = _take_fingerprints(connection, source, window.first, window.stop, zone)
     if source.settings.fingerprint.kind != "checksum" or source.settings.transform:
         return now
-    fields = {field.name: field for field in source.fields}
+    fields = {field.name.lower(): field for field in source.fields}
     sources = {rule.target: rule.source for rule in source.settings.decode}
-    made_of: dict[tuple[str, ...], list[date]] = {}
+    made_of: dict[frozenset[str], list[date]] = {}
     for day, footer in footers.items():
-        names = tuple(sources.get(name, name) for name in footer.schema.to_arrow_schema().names) if footer else ()
-        if names and names != tuple(fields) and set(names) <= set(fields):  # columns were gained or put in other order
+        there = footer.schema.to_arrow_schema().names if footer else []
+        names = frozenset(sources.get(name, name).lower() for name in there)
+        if names and names < fields.keys():  # columns were gained
             made_of.setdefault(names, []).append(day)
     for names, days in made_of.items():
         narrow = replace(source, fields=tuple(fields[name] for name in names))

@@ -66,7 +66,7 @@ def compare_values(settings: Settings, source: Source, schema: pa.Schema, day: d
     try:
         today = pa.schema([columns[name.lower()] for name in pq.read_schema(path).names])
         chosen = [fields[name] for name in today.names] if fields else None
-        lakes = checksum_of_file(path, today, chosen)
+        lakes = checksum_of_file(path, today)
     except (pa.ArrowException, OSError) as error:
         return UNREADABLE, f"it cannot be read: {' '.join(str(error).split())}"
     with connect(settings.mysql) as connection:
@@ -102,24 +102,14 @@ def checksum_by_reading(
     return Checksum(sink.rows, sink.value)
 
 
-def checksum_of_file(path: Path, schema: pa.Schema, fields: Sequence[Field] | None) -> Checksum:
-    """Compute the checksum of a Parquet file's rows.
-
-    Args:
-        schema: what its columns, in their order, are read as.
-        fields: those that MySQL's was computed of, if it was.
-    """
+def checksum_of_file(path: Path, schema: pa.Schema) -> Checksum:
+    """Compute the checksum of a Parquet file's rows; its columns, in their order, are read as `schema`."""
     rows = value = 0
     with pq.ParquetFile(path) as file:
-        large = _large(fields, schema)
         for batch in file.iter_batches(BATCH_ROWS):
             rows += batch.num_rows
-            value += checksum_batch(batch.rename_columns(schema.names).cast(schema), large)
+            value += checksum_batch(batch.rename_columns(schema.names).cast(schema))
     return Checksum(rows, value)
-
-
-def _large(fields: Sequence[Field] | None, schema: pa.Schema) -> list[bool]:
-    return [bool(field.size) for field in fields] if fields is not None else [True] * len(schema)
 
 
 class _Sum:
@@ -135,8 +125,7 @@ class _Sum:
         """Take a batch in."""
         for converted in self._converter.convert([batch]):
             self.rows += converted.num_rows
-            chosen = converted.select(self._names)
-            self.value += checksum_batch(chosen, _large(None, chosen.schema))
+            self.value += checksum_batch(converted.select(self._names))
 
     def mark(self) -> None:
         """Keep all that has been taken in until now."""

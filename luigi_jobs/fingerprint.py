@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -22,6 +22,7 @@ from luigi_jobs.source import Source
 
 ROWS = "rows"
 MOST_CHARACTERS = 200
+_HEX = "0x"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def take_fingerprint(connection: pymysql.Connection, source: Source, plan: DayPl
     if rule.kind == "count":
         return Fingerprint(rows)
     value = fetch(connection, day_query(source, plan, _aggregate(source, rule)))[0][0]
-    return Fingerprint(rows, rule.name, _print(value))
+    return Fingerprint(rows, rule.name, _shorten(_print(value)))
 
 
 def take_fingerprints(
@@ -85,7 +86,7 @@ def take_fingerprints(
         if other.rows:  # partial dates such as 2021-02-00 belong to the day before
             value = str(int(value) + int(other.value)) if rule.kind == "checksum" else _greater(value, other.value)
         found[day] = Fingerprint(other.rows + rows, rule.name, value)
-    return found
+    return {day: replace(one, value=_shorten(one.value)) for day, one in found.items()}
 
 
 def group_days(
@@ -114,17 +115,20 @@ def group_days(
 def _aggregate(source: Source, rule: FingerprintRule) -> str:
     if rule.kind == "checksum":
         return checksum_rows(source.fields)
-    column = quote_name(rule.column)
-    field = next((field for field in source.fields if field.name == rule.column), None)
-    if field and (pa.types.is_string(field.type) or pa.types.is_binary(field.type)):
-        return f"HEX(MAX(CAST({column} AS BINARY)))"  # of 'a' and 'A', MAX would take the one it meets first
-    if field and pa.types.is_float32(field.type):
-        return f"CAST(MAX({column})*1e0 AS CHAR)"  # a FLOAT is printed with six digits
-    return f"CAST(MAX({column}) AS CHAR)"
+    column = source.column(rule.column)
+    field = next(field for field in source.fields if field.name == rule.column)
+    if column.data_type == "decimal":  # as a number, without the leading zeros of ZEROFILL
+        return f"CAST(MAX(CAST({column.quoted} AS DECIMAL({column.precision},{column.scale}))) AS CHAR)"
+    if column.data_type == "time":  # 100:00:00 is more than 99:00:00
+        return f"CAST(MAX({column.quoted}+0) AS CHAR)"
+    if pa.types.is_string(field.type) or pa.types.is_binary(field.type):
+        # Of 'a' and 'A', MAX would take the one it meets first.
+        return f"CONCAT('{_HEX}',HEX(MAX(CAST({column.quoted} AS BINARY))))"
+    return f"CAST(MAX({field.expression}) AS CHAR)"
 
 
 def _greater(one: str, other: str) -> str:
-    """Return the greater of two values that MySQL printed, numbers as numbers."""
+    """Return the greater of two values that MySQL printed: numbers as numbers, hexadecimal and dates as text."""
     try:
         return max(one, other, key=Decimal)
     except InvalidOperation:
@@ -132,6 +136,9 @@ def _greater(one: str, other: str) -> str:
 
 
 def _print(value: object) -> str:
-    """Return what MySQL said, short enough for S3's metadata."""
-    text = "" if value is None else str(value)
+    return "" if value is None else str(value)
+
+
+def _shorten(text: str) -> str:
+    """Return what fits into S3's metadata."""
     return text if len(text) <= MOST_CHARACTERS else hashlib.sha256(text.encode()).hexdigest()

@@ -18,7 +18,7 @@ import pymysql
 import pymysql.cursors
 
 from luigi_jobs.errors import LargeSliceError, LostConnectionError, SchemaError, SourceError, ZeroDateError
-from luigi_jobs.mysql import LOST, connect, first_line, mark, session_statements
+from luigi_jobs.mysql import LOST, MAX_PACKET_BYTES, connect, first_line, mark, session_statements
 from luigi_jobs.schema import Guards
 from luigi_jobs.settings import MySQLSettings
 from luigi_jobs.source import NO_GUARDS, Source
@@ -57,6 +57,7 @@ def stream_rows(mysql: MySQLSettings, source: Source, query: Query) -> Generator
         LostConnectionError: the connection was lost before the last row.
         ZeroDateError: without guards, a date column holds a value that is no real date.
         LargeSliceError: connectorx found that a batch is more than 2 GiB.
+        SchemaError: connectorx does not know a column's type, or text is not UTF-8.
     """
     text = mark(source.select(query.condition, query.index, query.guards), " rows")
     if mysql.driver == "connectorx":
@@ -83,7 +84,10 @@ def _stream_pymysql(
         schema = pa.schema([*((field.name, field.wire_type) for field in source.fields), *flags])
         ended = False
         while not ended:
-            rows, ended = _take_rows(cursor, min(query.batch_rows, MAX_PYMYSQL_ROWS))
+            try:
+                rows, ended = _take_rows(cursor, min(query.batch_rows, MAX_PYMYSQL_ROWS))
+            except UnicodeDecodeError as error:
+                raise _explain_text(source) from error
             columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
             try:
                 arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
@@ -148,6 +152,8 @@ def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Sour
         return ZeroDateError(f"{source.settings.name}: a date column holds a value that is no real date")
     if "offset overflow" in str(error):
         return LargeSliceError(f"{source.settings.name}: a batch of rows is more than 2 GiB")
+    if "alloc::string::String" in str(error):
+        return _explain_text(source)
     if "not implemented" in str(error):
         return SchemaError(
             f"connectorx cannot read {source.settings.source}: {first_line(error, mysql)}; cast the column in a view, "
@@ -160,6 +166,13 @@ def _explain_connectorx(error: BaseException, mysql: MySQLSettings, source: Sour
     return error_type(f"MySQL {mysql.user}@{mysql.host}:{mysql.port}: {reason}; the next run tries again")
 
 
+def _explain_text(source: Source) -> SchemaError:
+    return SchemaError(
+        f"{source.settings.source}: a column of text holds a value that is no UTF-8, such as one half of a surrogate "
+        "pair: correct the value, or cast the column to BINARY in a view"
+    )
+
+
 def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:
     host = f"[{mysql.host}]" if ":" in mysql.host else mysql.host
     ssl_mode = mysql.ssl_mode
@@ -170,6 +183,7 @@ def _connectorx_url(mysql: MySQLSettings, source: Source) -> str:
         "tcp_connect_timeout_ms": str(mysql.connect_timeout_s * 1000),
         "tcp_keepalive_time_ms": str(mysql.connect_timeout_s * 1000),
         "tcp_user_timeout_ms": str(mysql.read_timeout_s * 1000),
+        "max_allowed_packet": str(MAX_PACKET_BYTES),  # or a row may not be larger than what the server takes itself
         "ssl-mode": ssl_mode,
         **({"ssl-ca": mysql.ssl_ca} if mysql.ssl_ca else {}),
     }

@@ -107,6 +107,15 @@ def reports(project: Project) -> Project:
     return project
 
 
+@pytest.fixture
+def audited(project: Project) -> Project:
+    """Five days of reports in the lake."""
+    project.add_reports(last_days(5), rows=3)
+    project.cursor.execute("ALTER TABLE reports ADD changed DATETIME NOT NULL DEFAULT '2026-01-01'")
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    return project
+
+
 @pytest.fixture(scope="session")
 def luigid() -> str:
     if not (url := os.environ.get("LUIGID_URL")):

@@ -7,45 +7,19 @@ import signal
 import subprocess
 import sys
 from datetime import date
-from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from auditing import TRANSFORM, audit, drop_first, find, in_capitals, rewrite
 from processes import wait_until
-from project import Project, days_ago, last_days, today, without_footer
-from torture import known_kinds, make_table
+from project import Project, days_ago, last_days, today
 
 from luigi_jobs import cli
 from luigi_jobs.days import ONE_DAY
-from luigi_jobs.deep import select_as_loaded
-from luigi_jobs.mysql import connect
-from luigi_jobs.source import describe_table
 
 DAY = days_ago(2)
-
-
-@pytest.fixture
-def audited(project: Project) -> Project:
-    """Five days of reports in the lake."""
-    project.add_reports(last_days(5), rows=3)
-    project.cursor.execute("ALTER TABLE reports ADD changed DATETIME NOT NULL DEFAULT '2026-01-01'")
-    assert project.luigi("Backfill", "--table", "reports").returncode == 0
-    return project
-
-
-def audit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "luigi_jobs.cli", "audit", *arguments],
-        cwd=project.folder,
-        env=project.environment | {"LUIGI_CONFIG_PATH": "luigi.cfg"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
@@ -66,31 +40,6 @@ def test_an_audit_that_is_told_to_end_leaves_no_file(audited: Project, sent: sig
     assert list(audited.staging.glob(".audit-*")) == []
 
 
-def find(project: Project, *arguments: str) -> dict[str, str]:
-    """Return the days of reports that differ, and how, after a look whether the exit code says so."""
-    run = audit(project, "--json", *arguments)
-    found = json.loads(run.stdout)
-    days = {day["day"]: day["status"] for table in found["tables"] for day in table["days"] if day["status"] != "equal"}
-    assert run.returncode == int(found["differs"]), run.stderr
-    return days
-
-
-def rewrite(project: Project, day: date, change: Any, *, is_told: bool = True) -> None:
-    """Replace a day's file by one with another table, whose footer says the same, or nothing of ours."""
-    path = project.folder / "rewritten"
-    table = project.read(day)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata if is_told else None), path)
-    project.s3.upload_file(str(path), project.bucket, project.key(day))
-
-
-def drop_first(table: pa.Table) -> pa.Table:
-    return table.slice(1)
-
-
-def change_a_value(table: pa.Table) -> pa.Table:
-    return table.set_column(0, "id", pc.add(table["id"], pa.array([0, 0, 1])))
-
-
 def copy_the_day_before(project: Project) -> None:
     source = {"Bucket": project.bucket, "Key": project.key(DAY - ONE_DAY)}
     project.s3.copy_object(Bucket=project.bucket, Key=project.key(DAY), CopySource=source)
@@ -102,10 +51,6 @@ def double(table: pa.Table) -> pa.Table:
 
 def without_account(table: pa.Table) -> pa.Table:
     return table.drop_columns(["account"])
-
-
-def in_capitals(table: pa.Table) -> pa.Table:
-    return table.rename_columns([name.upper() for name in table.schema.names])
 
 
 def turn_round(table: pa.Table) -> pa.Table:
@@ -172,113 +117,6 @@ def test_audit_finds_values_that_changed_since_by_the_fingerprint(audited: Proje
     audited.cursor.execute(change, (DAY,))
 
     assert find(audited) == {str(DAY): "stale"}
-
-
-def test_deep_audit_compares_every_value(audited: Project) -> None:
-    audited.cursor.execute("UPDATE reports SET account = 4242 WHERE date_start = %s LIMIT 1", (DAY,))
-    rewrite(audited, days_ago(4), change_a_value)
-
-    assert find(audited) == {}
-    assert find(audited, "--deep") == {str(DAY): "values", str(days_ago(4)): "values"}
-
-
-def test_deep_audit_compares_columns_that_were_widened_too(audited: Project) -> None:
-    audited.cursor.execute("ALTER TABLE reports ADD ratio FLOAT")
-    audited.cursor.execute("UPDATE reports SET ratio = id / 7")
-    audited.remove_days(last_days(5))
-    assert audited.luigi("Backfill", "--table", "reports").returncode == 0
-    audited.cursor.execute("ALTER TABLE reports MODIFY account BIGINT, MODIFY spend DECIMAL(14,5), MODIFY ratio DOUBLE")
-    assert find(audited, "--deep") == {}
-
-    for number, change in enumerate(("account = account + 1", "spend = spend + 0.1", "ratio = 1"), start=1):
-        audited.cursor.execute(f"UPDATE reports SET {change} WHERE date_start = %s", (days_ago(number),))
-
-    assert find(audited, "--deep") == {str(days_ago(number)): "values" for number in (1, 2, 3)}
-
-
-def test_deep_audit_compares_what_another_writer_made(audited: Project) -> None:
-    def demand(table: pa.Table) -> pa.Table:
-        return table.cast(pa.schema([table.schema[0].with_nullable(False), *list(table.schema)[1:]]))
-
-    rewrite(audited, DAY, demand, is_told=False)
-    rewrite(audited, days_ago(3), lambda table: demand(change_a_value(table)), is_told=False)
-    rewrite(audited, days_ago(4), lambda table: in_capitals(change_a_value(table)), is_told=False)
-
-    assert find(audited) == {str(days_ago(4)): "schema"}
-    assert find(audited, "--deep") == {str(days_ago(3)): "values", str(days_ago(4)): "schema"}
-
-    audited.configure("table.reports", fingerprint="checksum")
-    assert find(audited) == {str(DAY): "unknown", str(days_ago(3)): "unknown", str(days_ago(4)): "schema"}
-    assert find(audited, "--deep") == {str(days_ago(3)): "values", str(days_ago(4)): "schema"}
-
-
-def test_deep_audit_notices_a_flipped_byte(audited: Project) -> None:
-    key = {"Bucket": audited.bucket, "Key": audited.key(DAY)}
-    data = audited.s3.get_object(**key)["Body"].read()
-    flipped = [bytes([*data[:at], data[at] ^ 1, *data[at + 1 :]]) for at in range(4, len(without_footer(data)))]
-    whole = read(data)
-    spoiled = [one for one in flipped if (table := read(one)) is not None and table != whole]  # pages have no checksums
-    audited.s3.put_object(**key, Body=spoiled[0])
-
-    assert find(audited, "--deep") == {str(DAY): "values"}
-
-    audited.s3.put_object(**key, Body=next(one for one in flipped if read(one) is None))
-    assert find(audited, "--deep") == {str(DAY): "unreadable"}
-
-
-def read(data: bytes) -> pa.Table | None:
-    try:
-        return pq.ParquetFile(BytesIO(data)).read()
-    except (pa.ArrowException, OSError):
-        return None
-
-
-TRANSFORM = """
-def tidy(frame):
-    return frame.assign(spend=frame["spend"] * 2)[lambda frame: frame["account"].notna()]
-"""
-
-
-@pytest.mark.parametrize(
-    ("keys", "in_mysql"),
-    [
-        ({"decode": "encoded -> decoded: base64 | utf8"}, True),
-        ({"decode": "encoded -> decoded: base64", "on_decode_error": "null"}, False),
-        ({"decode": "encoded -> decoded: base64 | url"}, False),
-        ({"types": "account: string"}, False),
-        ({"transform": "jobs:tidy"}, False),
-    ],
-)
-def test_deep_audit_of_what_mysql_cannot_compute_reads_the_rows_again(
-    project: Project, keys: dict[str, str], in_mysql: bool
-) -> None:
-    project.add_reports(last_days(2), rows=50)
-    project.cursor.execute("UPDATE reports SET encoded = TO_BASE64(CONCAT('Übung', id))")
-    (project.folder / "jobs.py").write_text(TRANSFORM)
-    project.configure("table.reports", decode=None)
-    project.configure("table.reports", **keys)
-    project.environment["PYTHONPATH"] = str(project.folder)
-    run = project.luigi("Backfill", "--table", "reports", python_path=str(project.folder))
-    assert run.returncode == 0, run.stdout
-    if "transform" not in keys:
-        settings = project.load()
-        with connect(settings.mysql) as connection:
-            source = describe_table(connection, settings.mysql, settings.table("reports"))
-        assert (select_as_loaded(source) is not None) == in_mysql
-
-    assert find(project, "--deep") == {}
-
-    project.cursor.execute("UPDATE reports SET spend = 1 WHERE account IS NOT NULL AND date_start = %s", (days_ago(1),))
-    assert find(project, "--deep") == {str(days_ago(1)): "values"}
-
-
-def test_deep_audit_knows_every_type(project: Project, cursor: Any) -> None:
-    kinds = {f"c{number}": kind for number, kind in enumerate(known_kinds(cursor))}
-    make_table(cursor, "torture", kinds, [DAY])
-    project.configure("table.torture", date_column="at", since=str(DAY))
-    assert project.luigi("Backfill", "--table", "torture").returncode == 0
-
-    assert find(project, "--deep", "--stop", str(days_ago(1))) == {}
 
 
 def test_audit_reports_what_no_day_explains_and_removes_nothing(audited: Project) -> None:
@@ -531,58 +369,3 @@ def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.Monkey
 
     assert cli.main(["audit", "--table", "reports"]) == 0
     assert "5 of 5 closed days" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("charset", "rule", "value"), [("latin1", "utf8", "é"), ("latin1", "json", '{"a": "é"}'), ("utf16", "hex", "4142")]
-)
-def test_a_deep_audit_decodes_text_of_any_character_set(project: Project, charset: str, rule: str, value: str) -> None:
-    project.cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, at DATE, v VARCHAR(200) CHARACTER SET {charset})")
-    project.cursor.execute("INSERT INTO t VALUES (1, %s, %s)", (DAY, value))
-    project.configure("table.t", date_column="at", since=str(DAY), decode=f"v -> d: {rule}")
-    assert project.luigi("LoadDay", "--table", "t", "--date", str(DAY)).returncode == 0
-
-    run = audit(project, "--deep", "--table", "t", "--start", str(DAY), "--stop", str(days_ago(1)))
-
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_a_deep_audit_takes_infinity_from_a_file(project: Project) -> None:
-    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, v VARCHAR(9))")
-    project.cursor.execute("INSERT INTO t VALUES (1, %s, 'inf')", (DAY,))
-    project.configure("table.t", date_column="at", since=str(DAY), types="v: double")
-    assert project.luigi("LoadDay", "--table", "t", "--date", str(DAY)).returncode == 0
-
-    run = audit(project, "--deep", "--table", "t", "--start", str(DAY), "--stop", str(days_ago(1)))
-
-    assert (run.returncode, run.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("keys", [{}, {"types": "account: int64"}], ids=["by MySQL", "by reading"])
-def test_a_deep_audit_compares_the_columns_that_a_day_has_in_their_order(
-    audited: Project, keys: dict[str, str]
-) -> None:
-    audited.configure("table.reports", **keys)
-    if keys:
-        audited.remove_days(last_days(5))
-        assert audited.luigi("Backfill", "--table", "reports").returncode == 0
-    audited.cursor.execute("ALTER TABLE reports ADD gained INT AFTER id, MODIFY spend DECIMAL(12,4) FIRST")
-    assert find(audited, "--deep") == {}
-
-    audited.cursor.execute("UPDATE reports SET spend = spend + 1 WHERE date_start = %s AND spend > 0", (DAY,))
-
-    assert find(audited, "--deep") == {str(DAY): "values"}
-
-
-def test_a_deep_audit_gives_up_a_connection_that_stalls(project: Project) -> None:
-    project.add_reports([DAY], rows=2)
-    project.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0) nap FROM reports")
-    project.configure("table.slow", date_column="date_start", since=str(DAY), types="account: string")
-    assert project.luigi("LoadDay", "--table", "slow", "--date", str(DAY)).returncode == 0
-    project.cursor.execute("CREATE OR REPLACE VIEW slow AS SELECT *, SLEEP(60) nap FROM reports")
-    project.configure("mysql", read_timeout_s="2")
-    assert project.sections["mysql"]["driver"] == "connectorx"
-
-    run = audit(project, "--table", "slow", "--stop", str(days_ago(1)), "--deep")
-
-    assert (run.returncode, "has sent nothing for 2 s (read_timeout_s in [mysql])" in run.stderr) == (2, True)

@@ -416,20 +416,43 @@ def test_the_snapshot_holds_whatever_the_servers_isolation(project: Project, iso
         project.cursor.execute(f"SET GLOBAL {name}='{before}'")
 
 
+@pytest.mark.parametrize("column", ["DATE", "DATETIME", "TIMESTAMP NULL"])
 @pytest.mark.parametrize(
-    ("kind", "before", "after"),
-    [("BINARY(8)", "0xFE", "0xFF"), ("FLOAT", "1234567", "1234568"), ("VARCHAR(9)", "'a'", "'b'")],
+    ("kind", "less", "more"),
+    [
+        *[("BINARY(8)", "0xFE", "0xFF"), ("FLOAT", "1234567", "1234568"), ("VARCHAR(9)", "'a'", "'b'")],
+        *[("BIT(8)", "200", "201"), ("BIT(16)", "60255", "65535"), ("BIT(64)", "255", "256")],
+        *[("DECIMAL(45,0)", "9", "10"), ("DECIMAL(10,2) ZEROFILL", "9", "10"), ("TIME(3)", "'99:00'", "'100:00'")],
+        *[("DOUBLE(10,2) ZEROFILL", "2", "3"), ("INT ZEROFILL", "9", "10"), ("YEAR", "2000", "2001")],
+        *[("VARCHAR(250)", "'10'", "'9'"), ("VARCHAR(250)", "REPEAT('a', 200)", "REPEAT('b', 200)")],
+        *[("BIGINT UNSIGNED", "9", "18446744073709551615"), ("DATETIME(6)", "'2021-01-01'", "'2021-01-01 00:00:00.1'")],
+    ],
 )
-def test_the_maximum_of_any_type_is_told_exactly(project: Project, kind: str, before: str, after: str) -> None:
-    project.cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, at DATE, v {kind})")
-    project.cursor.execute(f"INSERT INTO t VALUES (1, '{DAY}', {before})")
+def test_the_maximum_of_any_type_is_told_exactly(
+    project: Project, kind: str, less: str, more: str, column: str
+) -> None:
+    """Of a day that has a partial date too, where its rows come in parts, and by either way of asking."""
+    project.cursor.execute(f"CREATE TABLE t (id INT PRIMARY KEY, at {column}, v {kind}, KEY (at))")
+    also = "2021-02-00" if column == "DATE" else str(DAY)
+    project.cursor.execute(f"INSERT INTO t VALUES (1, '{DAY}', {more}), (2, '{also}', {less}), (3, '{DAY}', NULL)")
     project.configure("table.t", date_column="at", since="2021-01-01", fingerprint="max(v)")
     settings = project.load()
-    with connect(settings.mysql) as connection:
-        source = describe_table(connection, settings.mysql, settings.table("t"))
-        first = take_fingerprints(connection, source, DAY, DAY + ONE_DAY, ZoneInfo("UTC"))[DAY]
-        project.cursor.execute(f"UPDATE t SET v = {after}")
-        assert take_fingerprints(connection, source, DAY, DAY + ONE_DAY, ZoneInfo("UTC"))[DAY] != first
+
+    def take() -> Fingerprint:
+        with connect(settings.mysql) as connection:
+            source = describe_table(connection, settings.mysql, settings.table("t"))
+            window = take_fingerprints(connection, source, DAY, DAY + ONE_DAY, ZoneInfo("UTC"))[DAY]
+            plan = plan_day(connection, source, DAY, ZoneInfo("UTC"))
+            assert take_fingerprint(connection, source, plan, window.rows) == window
+        return window
+
+    most = take()
+    assert most.rows == 3
+    project.cursor.execute(f"UPDATE t SET v = {less} WHERE id = 1")
+    least = take()
+    project.cursor.execute(f"UPDATE t SET v = {more} WHERE id = 2")
+
+    assert take() == most != least
 
 
 def test_an_object_that_lost_its_metadata_says_in_its_footer_what_it_was(changing: Project) -> None:

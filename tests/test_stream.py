@@ -15,7 +15,7 @@ import pytest
 from project import Project, days_ago
 
 from luigi_jobs.convert import Converter
-from luigi_jobs.errors import ConfigError, SourceError, ZeroDateError
+from luigi_jobs.errors import ConfigError, SchemaError, SourceError, ZeroDateError
 from luigi_jobs.mysql import connect
 from luigi_jobs.plan import count_day, day_condition
 from luigi_jobs.schema import Guards, take_flags
@@ -418,3 +418,32 @@ def reading(project: Project, table: str) -> list[Any]:
         (f"%{table}%",),
     )
     return list(project.cursor.fetchall())
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_text_that_is_no_utf8_is_said_to_be(project: Project, driver: str) -> None:
+    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, v VARCHAR(9) CHARACTER SET ucs2)")
+    project.configure("table.t", date_column="at", since="2021-01-01")
+    try:
+        project.cursor.execute("INSERT INTO t VALUES (1, %s, _ucs2 0xD800)", (DAY,))
+    except pymysql.Error:
+        pytest.skip("this server takes no half of a surrogate pair")
+
+    with pytest.raises(SchemaError, match="t: a column of text holds a value that is no UTF-8"):
+        read(project, driver, "t")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_row_may_be_larger_than_what_the_server_takes(project: Project, driver: str) -> None:
+    project.cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, at DATE, a LONGTEXT, b LONGTEXT)")
+    project.cursor.execute("INSERT INTO t SELECT 1, %s, REPEAT('x', 900000), REPEAT('y', 900000)", (DAY,))
+    project.configure("table.t", date_column="at", since="2021-01-01")
+    project.cursor.execute("SELECT @@global.max_allowed_packet")
+    ((before,),) = project.cursor.fetchall()
+    project.cursor.execute("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        table = read(project, driver, "t")
+    finally:
+        project.cursor.execute("SET GLOBAL max_allowed_packet = %s", (before,))
+
+    assert table["a"].to_pylist() == ["x" * 900_000]

@@ -8,9 +8,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from auditing import audit
 from processes import wait_until
 from project import days_ago, last_days
-from test_audit import audit
 from trial import Trial
 
 from luigi_jobs.days import each_day

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from auditing import audit
 from processes import wait_until
 from project import days_ago, last_days
 from s3_proxy import S3Fault
 from tcp_proxy import Fault
-from test_audit import audit
 from trial import Trial
 
 slow = pytest.mark.slow_fault
