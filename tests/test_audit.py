@@ -24,9 +24,10 @@ DAY = days_ago(2)
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_an_audit_that_is_told_to_end_leaves_no_file(audited: Project, sent: signal.Signals) -> None:
-    audited.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0.2) nap FROM reports")
+    audited.cursor.execute("CREATE VIEW slow AS SELECT *, SLEEP(0) nap FROM reports")
     audited.configure("table.slow", date_column="date_start", since=str(days_ago(1)))
     assert audited.luigi("Backfill", "--table", "slow").returncode == 0
+    audited.cursor.execute("CREATE OR REPLACE VIEW slow AS SELECT *, SLEEP(5) nap FROM reports")
     command = [sys.executable, "-m", "luigi_jobs.cli", "audit", "--table", "slow", "--deep"]
     environment = audited.environment | {"LUIGI_CONFIG_PATH": "luigi.cfg"}
     run = subprocess.Popen(command, cwd=audited.folder, env=environment, stderr=subprocess.PIPE, text=True)
