@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from luigi.configuration.cfg_parser import LuigiConfigParser
 
 from luigi_jobs import config, lake
+from luigi_jobs.day_of_table import open_day
+from luigi_jobs.pipeline import decode_day, extract_day, load_day
 from luigi_jobs.settings import Settings, TableSettings
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,13 @@ class Project:
         parser.read_dict(self.sections)
         with open(self.folder / "luigi.cfg", "w") as file:
             parser.write(file)
+
+    def run_steps(self, *days: date, table: str = "reports") -> None:
+        """Load days in this process, without Luigi."""
+        self.load()
+        for day in days:
+            for step in (extract_day, decode_day, load_day):
+                step(open_day(table, day))
 
     def load(self) -> Settings:
         """Make this process read the project's luigi.cfg, and return its settings."""

@@ -1,5 +1,4 @@
 import logging
-from datetime import date
 
 import pyarrow as pa
 import pytest
@@ -52,16 +51,9 @@ def test_compare_schemas(new: pa.Schema, reported: list[str], refused: list[str]
 def loaded(project: Project) -> Project:
     """Three days of reports of which all but the newest are in the lake."""
     project.add_reports(last_days(3), rows=3)
-    project.load()
-    for day in last_days(3)[:2]:
-        load(day)
+    project.run_steps(*last_days(3)[:2])
     forget_schemas()
     return project
-
-
-def load(day: date) -> None:
-    for step in (extract_day, decode_day, load_day):
-        step(open_day("reports", day))
 
 
 def test_a_column_that_was_gained_loads_and_is_reported_once(loaded: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +61,7 @@ def test_a_column_that_was_gained_loads_and_is_reported_once(loaded: Project, ca
 
     with caplog.at_level(logging.WARNING, "luigi-interface"):
         check_table("reports")
-        load(DAY)
+        loaded.run_steps(DAY)
 
     assert loaded.read(DAY)["clicks"].to_pylist() == [5, 5, 5]
     assert loaded.read(DAY).schema.field("account").type == pa.int64()
@@ -97,7 +89,7 @@ def test_a_column_that_was_lost_or_changed_is_refused_with_the_way_on(
 
     loaded.configure("table.reports", schema_changes="accept")
     loaded.load()
-    load(DAY)
+    loaded.run_steps(DAY)
     loaded.configure("table.reports", schema_changes="refuse")
     loaded.load()
     check_table("reports")

@@ -29,18 +29,13 @@ DAY = date(2021, 1, 31)
 KINDS = ["count", "max(changed)", "checksum"]
 
 
-def run_steps(table: str, day: date) -> None:
-    for step in (extract_day, decode_day, load_day):
-        step(open_day(table, day))
-
-
 @pytest.fixture
 def changing(project: Project) -> Project:
     """Five days of reports with a column that says when a row was last changed."""
     project.add_reports(last_days(5), rows=3)
     project.cursor.execute("ALTER TABLE reports ADD changed DATETIME(6) NOT NULL DEFAULT '2026-01-01'")
     project.configure("table.reports", refresh_days="3", fingerprint="checksum")
-    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    project.run_steps(*last_days(5))
     return project
 
 
@@ -65,7 +60,7 @@ def test_a_day_says_what_it_is_in_its_footer_and_in_s3(project: Project, cursor:
     project.load()
     began = datetime.now(UTC)
 
-    run_steps("t", DAY)
+    project.run_steps(DAY, table="t")
 
     head = project.s3.head_object(Bucket=project.bucket, Key=project.key(DAY, "t"))["Metadata"]
     project.s3.download_file(project.bucket, project.key(DAY, "t"), str(project.folder / "day"))
@@ -256,7 +251,7 @@ def test_what_changes_while_a_day_is_read_is_seen_by_the_next_run(
         return original(*arguments)
 
     monkeypatch.setattr(reader, "stream_rows", stream_rows)
-    run_steps("reports", days_ago(1))
+    changing.run_steps(days_ago(1))
     assert 7777 in changing.read(days_ago(1))["account"].to_pylist()
 
     run = changing.luigi("Backfill", "--table", "reports")
@@ -524,7 +519,7 @@ def test_a_stale_writer_leaves_the_newer_day(project: Project) -> None:
     old = {path: path.read_bytes() for path in stale.folder.path.iterdir()}
     stale.folder.empty()
     project.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(1),))
-    run_steps("reports", days_ago(1))
+    project.run_steps(days_ago(1))
     stale.folder.path.mkdir(parents=True)
     for path, data in old.items():
         path.write_bytes(data)
