@@ -27,7 +27,7 @@ from luigi.worker import TaskProcess
 
 from luigi_jobs import staging, watch
 from luigi_jobs.config import load_settings
-from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError
+from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError, name_failure
 from luigi_jobs.lake import open_lake
 from luigi_jobs.results import free_results
 from luigi_jobs.watch import Seen
@@ -86,10 +86,17 @@ def _watch(pid: int) -> None:
 
 
 def _look_again_and_again() -> None:
+    said = ""
     while True:
         time.sleep(LOOK_EVERY_S)
-        look()
-        free_results()
+        try:
+            look()
+            free_results()
+        except Exception as error:  # without this thread a connection that stalls would stall for ever
+            if said != (text := name_failure(error)):
+                is_debugging = logger.isEnabledFor(logging.DEBUG)
+                logger.error("cannot look after the run's processes: %s; trying again", text, exc_info=is_debugging)
+            said = text
 
 
 def _look_at_exit(pid: int) -> None:
@@ -193,10 +200,10 @@ def _tidy(work: Iterable[Seen]) -> None:
     settings = load_settings()
     for seen in work:
         table, day = seen.work.table, date.fromisoformat(seen.work.day)
-        with suppress(LuigiJobsError):
+        with suppress(LuigiJobsError, OSError):
             folder = staging.open_day(settings.lake.staging_dir, table, settings.lake.partition_key, day)
             if folder.path.is_dir():
                 folder.sweep(published=False)
         if not seen.work.read_timeout_s:
-            with suppress(LuigiJobsError):
+            with suppress(LuigiJobsError, OSError):
                 open_lake(settings.lake).abort_uploads(table, day)

@@ -12,7 +12,7 @@ import pytest
 from processes import group_members, wait_until
 from project import Project, days_ago, last_days
 
-from luigi_jobs import watch
+from luigi_jobs import process, watch
 from luigi_jobs.watch import Work
 
 DRIVERS = ["connectorx", "pymysql"]
@@ -49,6 +49,46 @@ def test_a_stalled_connection_is_given_up_after_read_timeout_s(slow: Project) ->
         assert re.search(line, run.stdout, re.MULTILINE)
     wait_until(lambda: list_queries(slow) == [], seconds=5)
     assert slow.staged() == []
+
+
+@pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
+def test_what_cannot_be_tidied_up_stops_nobody_from_being_watched(slow: Project) -> None:
+    slow.cursor.execute("INSERT INTO reports (date_start) VALUES (%s)", (days_ago(2),))
+    slow.configure("table.slow", since=str(days_ago(2)))
+    slow.configure("mysql", read_timeout_s="3")
+    run = slow.start("Backfill", "--table", "slow")
+    wait_until(lambda: list_queries(slow) != [], seconds=20)
+    stubborn = slow.staging / "slow" / f"date={days_ago(1):%Y%m%d}" / "no file.partial"
+    stubborn.mkdir()
+
+    output, _ = run.communicate(timeout=40)
+
+    assert run.returncode == 30
+    assert output.count("has sent nothing for 3 s") >= 2
+    assert (
+        f"cannot sweep {slow.staging}/slow: Is a directory; check [lake] staging_dir; to load: "
+        in output.splitlines()[-1]
+    )
+    assert stubborn.exists()
+
+
+def test_whatever_goes_wrong_in_watching_is_said_once_and_watching_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked: list[int] = []
+
+    def look() -> None:
+        looked.append(1)
+        raise SystemExit if len(looked) > 3 else ValueError
+
+    monkeypatch.setattr(process, "look", look)
+    monkeypatch.setattr(process, "LOOK_EVERY_S", 0.0)
+
+    with pytest.raises(SystemExit):
+        process._look_again_and_again()
+
+    assert len(looked) == 4
+    assert caplog.messages == ["cannot look after the run's processes: ValueError; trying again"]
 
 
 @pytest.fixture
