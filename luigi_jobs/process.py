@@ -141,8 +141,10 @@ def _is_alive(process: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except ProcessLookupError:
         return False
-    except OSError:  # it ended just now, or this is no Linux
+    except FileNotFoundError:  # it ended just now, or this is no Linux
         return not os.path.isdir("/proc/self")
+    except OSError:  # such as too many open files
+        return True
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -227,3 +228,18 @@ def test_work_is_written_down_and_struck_out() -> None:
     watch.end(os.getpid())
 
     assert [seen for seen in watch.list_work() if seen.process == os.getpid()] == []
+
+
+def test_a_process_is_no_dead_one_because_no_more_files_can_be_opened() -> None:
+    living = subprocess.Popen(["sleep", "60"])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        is_alive = process._is_alive(living.pid)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    living.kill()
+    wait_until(lambda: not process._is_alive(living.pid), seconds=5)  # nobody has waited for it
+    living.wait()
+
+    assert (is_alive, process._is_alive(living.pid)) == (True, False)
