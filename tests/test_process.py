@@ -214,6 +214,25 @@ def test_a_day_that_a_stopped_run_was_at_is_loaded_by_the_next(project: Project,
     assert project.days("slow") == last_days(3)
 
 
+@pytest.mark.parametrize("has_memory_files", [True, False])
+def test_shared_memory_is_taken_at_once(monkeypatch: pytest.MonkeyPatch, has_memory_files: bool) -> None:
+    if not has_memory_files:
+        monkeypatch.delattr(os, "memfd_create")
+
+    file = watch._open_shared(100_000)
+
+    facts = os.fstat(file)
+    os.close(file)
+    assert (facts.st_size, facts.st_blocks * 512 >= 100_000, facts.st_nlink) == (100_000, True, 0)
+
+
+def test_no_temporary_folder_is_needed() -> None:
+    look = "; print([process.watch.list_work(), process.watch.last_failure('reports')])"
+    code = "import tempfile; tempfile.tempdir = '/nowhere'; from luigi_jobs import process" + look
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[[], '']\n"
+
+
 def test_work_is_written_down_and_struck_out() -> None:
     work = Work("reports", "2021-01-31", 7)
     watch.begin(Work("orders", "2021-01-30"))
