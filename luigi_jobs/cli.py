@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import date
 from types import FrameType
 
+from luigi_jobs import signals
 from luigi_jobs.audit import TableResult, audit_table, choose_tables, find_unknown
 from luigi_jobs.compare import EQUAL
 from luigi_jobs.errors import LuigiJobsError
@@ -31,8 +32,7 @@ exit codes: 0 the lake is what MySQL has, 1 something differs, 2 cannot tell
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    signals.obey(_stop)
     options = _parse(arguments)
     tables: list[TableResult] = []
     errors: dict[str, str] = {}
@@ -61,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _stop(number: int, _: FrameType | None) -> None:
     """End, but not without tidying up, and not later than after some seconds."""
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
-    sys.stderr.write(f"ERROR: stopped by {signal.Signals(number).name}; nothing was changed\n")
+    signals.ignore()
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"ERROR: stopped by {signal.Signals(number).name}; nothing was changed\n".encode())
     timer = threading.Timer(TIDY_S, os._exit, [128 + number])  # S3 may be silent
     timer.daemon = True
     timer.start()

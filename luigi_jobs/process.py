@@ -25,7 +25,7 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task_status import FAILED
 from luigi.worker import TaskProcess
 
-from luigi_jobs import staging, watch
+from luigi_jobs import signals, staging, watch
 from luigi_jobs.config import load_settings
 from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError, name_failure
 from luigi_jobs.lake import open_lake
@@ -49,9 +49,7 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None or not isinstance(multiprocessing.current_process(), TaskProcess):
         return
-    # The parent's handlers are not for its children: it ends them itself.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.leave_to_parent()
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -81,8 +79,7 @@ def _watch(pid: int) -> None:
     atexit.register(_look_at_exit, pid)
     is_command = CmdlineParser.get_instance() is not None  # luigi.build: signals are the caller's
     if is_command and threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop)
+        signals.obey(_stop)
 
 
 def _look_again_and_again() -> None:
@@ -149,8 +146,7 @@ def _is_alive(process: int) -> bool:
 
 def _stop(number: int, _: FrameType | None) -> None:
     """End the run: its processes at once, then what they leave on MySQL, in S3 and in staging."""
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
+    signals.ignore()
     work, children, name = watch.list_work(), multiprocessing.active_children(), signal.Signals(number).name
     for process in children:
         process.kill()

@@ -133,7 +133,7 @@ def test_a_count_is_ended_when_it_is_given_up(uncounted: Project, is_planned: bo
     wait_until(lambda: list_queries(uncounted, of="COUNT(") == [], seconds=2)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_an_audit_that_is_told_to_end_ends_its_queries(uncounted: Project, number: signal.Signals, code: int) -> None:
     audit = subprocess.Popen(
         [str(Path(sys.executable).with_name("luigi-jobs")), "audit"],
@@ -160,9 +160,11 @@ def test_what_takes_longer_than_the_timeout_in_all_is_no_stall(project: Project)
     assert project.luigi("Backfill", "--table", "slow").returncode == 0
 
 
-@pytest.mark.fault("F3", "SIGTERM or SIGINT, once or twice, while MySQL thinks")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.fault("F3", "SIGTERM, SIGINT or SIGHUP, once or twice, while MySQL thinks")
+@pytest.mark.parametrize(
+    ("sent", "times"),
+    [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGHUP, 2)],
+)
 @pytest.mark.parametrize("slow", ["connectorx"], indirect=True)
 def test_a_run_that_is_told_to_end_ends_and_leaves_nothing(slow: Project, sent: signal.Signals, times: int) -> None:
     run = slow.start("Backfill", "--table", "slow", "--workers", "4")
@@ -170,7 +172,7 @@ def test_a_run_that_is_told_to_end_ends_and_leaves_nothing(slow: Project, sent: 
     began = time.monotonic()
 
     for _ in range(times):
-        os.killpg(run.pid, sent) if sent == signal.SIGINT else os.kill(run.pid, sent)
+        os.kill(run.pid, sent) if sent == signal.SIGTERM else os.killpg(run.pid, sent)
     output, _ = run.communicate(timeout=10)
 
     assert run.returncode == 128 + sent, output
@@ -182,6 +184,32 @@ def test_a_run_that_is_told_to_end_ends_and_leaves_nothing(slow: Project, sent: 
     wait_until(lambda: list_queries(slow) == [], seconds=2)
     assert slow.staged() == []
     assert slow.days("slow") == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["luigi-jobs", "audit"],
+        ["luigi", "--module", "luigi_jobs", "Backfill", "--table", "reports", "--local-scheduler"],
+    ],
+    ids=["audit", "run"],
+)
+def test_nohup_outlives_the_terminal(uncounted: Project, command: list[str]) -> None:
+    program, *arguments = command
+    run = subprocess.Popen(
+        ["nohup", str(Path(sys.executable).with_name(program)), *arguments],
+        cwd=uncounted.folder,
+        env=uncounted.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: list_queries(uncounted, of="COUNT(") != [], seconds=20)
+    run.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    still_runs = run.poll() is None
+    run.terminate()
+
+    assert (still_runs, run.wait(timeout=5)) == (True, 143)
 
 
 @pytest.mark.fault("F1", "SIGKILL of a process whose query MySQL still thinks about: the query is ended")
