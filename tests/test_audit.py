@@ -372,6 +372,39 @@ def test_audit_that_cannot_tell_exits_2_with_one_line(
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("json_option", ["", " --json"])
+@pytest.mark.parametrize(
+    ("to", "error"),
+    [
+        (">/dev/full", "ERROR: cannot write what was found: No space left on device\n"),
+        (">&-", "ERROR: cannot write what was found: stdout is closed\n"),
+        ("| true", "ERROR: cannot write what was found: Broken pipe\n"),
+        (">/dev/full 2>/dev/full", ""),
+        (">&- 2>&-", ""),
+    ],
+)
+def test_audit_whose_output_nobody_takes_exits_2(audited: Project, to: str, error: str, json_option: str) -> None:
+    audited.remove_days([DAY])
+
+    run = subprocess.run(
+        ["bash", "-c", f'"$0" -m luigi_jobs.cli audit{json_option} {to}; exit ${{PIPESTATUS[0]}}', sys.executable],
+        cwd=audited.folder, env=audited.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", error)
+
+
+def test_audit_that_cannot_say_why_it_cannot_tell_exits_2(audited: Project) -> None:
+    audited.configure("mysql", port="1")
+
+    run = subprocess.run(
+        ["bash", "-c", '"$0" -m luigi_jobs.cli audit 2>/dev/full', sys.executable],
+        cwd=audited.folder, env=audited.environment, stdout=subprocess.PIPE, check=False,
+    )  # fmt: skip
+
+    assert run.returncode == 2
+
+
 def test_audit_of_an_unknown_table_or_an_empty_range_exits_2(audited: Project) -> None:
     assert "unknown table 'orders'" in audit(audited, "--table", "orders").stderr
     for start, stop, message in [
