@@ -70,10 +70,9 @@ class DayFolder:
 
     def read_stamp(self) -> Stamp | None:
         """Return what the files were made by, or None when nothing whole says so."""
-        try:
+        with self.reading(), suppress(FileNotFoundError, ValueError, TypeError):
             return Stamp(**json.loads((self.path / _STAMP).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return None
 
     def write_stamp(self, stamp: Stamp) -> None:
         """Say what the files were made by."""
@@ -99,10 +98,25 @@ class DayFolder:
             partial.unlink(missing_ok=True)
             raise
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Explain what becomes of files that were written.
+
+        Raises:
+            StagingError: they are gone, or the disk refuses.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise StagingError(
+                f"cannot use what is staged in {self.path}: {error.strerror or error}; the next run reads the day again"
+            ) from error
+
     def empty(self) -> None:
-        """Remove every file of the folder; the lock on it must be held."""
-        for path in self.path.iterdir():
-            path.unlink()
+        """Remove every file of the folder, if it is there; the lock on it must be held."""
+        with self.reading(), suppress(FileNotFoundError):
+            for path in self.path.iterdir():
+                path.unlink(missing_ok=True)
 
     def sweep(self, published: bool) -> None:
         """Remove what is not whole, or, of a published day, everything, unless a living process holds the folder."""
