@@ -1,6 +1,9 @@
 import os
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -185,6 +188,62 @@ def test_s3_that_refuses_is_an_error_and_no_absence(
             lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
 
     assert "s3cret" not in str(caught.value)
+
+
+class _Portal(BaseHTTPRequestHandler):
+    """Answers every request with a page."""
+
+    page = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.page)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def portal() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Portal)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("ask", ["list", "list all", "top", "look", "write"])
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html><body>Log in, please</body></html>", b"<!doctype html><p>Log in<br>please", b"<a><b>other</b></a>"],
+    ids=["empty", "xhtml", "html", "xml"],
+)
+def test_a_server_that_is_no_s3_is_an_error_and_no_absence(
+    project: Project, parquet: Path, portal: str, page: bytes, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Portal, "page", page)
+    project.configure("s3", endpoint_url=portal)
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+    asks = {
+        "list": lambda: lake.list_days("reports", DAY, DAY),
+        "list all": lambda: lake.list_everything("reports"),
+        "top": lake.list_top,
+        "look": lambda: lake.has_day("reports", DAY),
+        "write": lambda: lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet)),
+    }
+
+    refused = "S3 answered 500 500" if b"<br>" in page else "(?!)"  # what botocore makes of what is no XML
+    message = rf"cannot \w+ .*: (what answers at {portal} is no S3: check \[s3\] endpoint_url|{refused})"
+    with pytest.raises(LakeError, match=message):
+        asks[ask]()
 
 
 @pytest.mark.parametrize(
