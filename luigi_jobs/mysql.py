@@ -47,6 +47,10 @@ def connect(mysql: MySQLSettings, *, is_tidying: bool = False) -> Iterator[pymys
     """
     where = f"{mysql.user}@{mysql.host}:{mysql.port}"
     try:
+        mysql.host.encode("idna")
+    except UnicodeError as error:  # as the resolver would raise it
+        raise UnreachableError(f"cannot reach MySQL {where}: it is no host's name; check [mysql] host") from error
+    try:
         connection = _Connection(
             host=mysql.host,
             port=mysql.port,
