@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -169,6 +170,24 @@ class DayFolder:
 def open_day(staging_dir: str, table: str, partition_key: str, day: date) -> DayFolder:
     """Return the folder of one day; nothing is made until it is locked."""
     return DayFolder(Path(staging_dir) / table / day_folder(partition_key, day))
+
+
+@contextmanager
+def lend_folder(staging_dir: str) -> Iterator[DayFolder]:
+    """Give a folder below `staging_dir` that is removed, with what is in it, when the block ends.
+
+    Raises:
+        StagingError: it cannot be made.
+    """
+    make_root(Path(staging_dir))
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".audit-", dir=staging_dir, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StagingError(
+            f"cannot make a folder in {staging_dir}: {error.strerror}; check [lake] staging_dir"
+        ) from error
+    with folder as path:
+        yield DayFolder(Path(path))
 
 
 def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[date]) -> None:

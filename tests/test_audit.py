@@ -1,6 +1,7 @@
 """`luigi-jobs audit`: what it finds, what it says, what it exits with."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -557,6 +558,32 @@ def test_a_day_of_a_folder_that_was_moved_is_followed_and_a_folder_is_no_day(pro
     run = project.luigi("Backfill", "--table", "reports")
     assert run.returncode == 30
     assert f"{before}/reports.parquet: Is a directory" in run.stdout
+
+
+@pytest.mark.parametrize("lake", ["s3", "folder"])
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_deep_audit_that_finds_staging_full_or_read_only_cannot_tell(project: Project, state: str, lake: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    if lake == "folder":
+        project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([DAY], rows=300)
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    staging = str(project.staging)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=0700", "tmpfs", staging], check=True)
+    try:
+        if state == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", staging], check=True)
+        run = audit(project, "--deep")
+    finally:
+        subprocess.run(["umount", staging], check=True)
+
+    cause = {
+        "full": r"cannot write \S+/staging/\S+: No space left on device; [\d,]+ bytes are free there",
+        "read-only": r"cannot make a folder in \S+/staging: Read-only file system; check \[lake\] staging_dir",
+    }[state]
+    assert run.returncode == 2
+    assert re.fullmatch(rf"ERROR: reports: StagingError: {cause}\n", run.stderr)
 
 
 def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
