@@ -10,7 +10,7 @@ import pytest
 from project import Project, count_requests
 
 from luigi_jobs.days import each_day
-from luigi_jobs.errors import ConfigError, LakeError
+from luigi_jobs.errors import ChangedError, ConfigError, LakeError
 from luigi_jobs.facts import DayFacts
 from luigi_jobs.lake import LocalLake, S3Lake, open_lake
 from luigi_jobs.s3_lake import PART_BYTES
@@ -271,6 +271,56 @@ def test_folder_that_refuses_is_an_error(project: Project, parquet: Path) -> Non
     assert isinstance(lake, LocalLake)
     with pytest.raises(LakeError, match="cannot write"):
         lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["was another", "was none"])
+def test_a_writer_that_comes_late_replaces_nothing(lake: Lake, parquet: Path, is_there: bool) -> None:
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    before = lake.find_day("reports", DAY) if is_there else None
+    parquet.write_bytes(b"another day")
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    parquet.write_bytes(b"a late day")
+
+    with pytest.raises(ChangedError, match="it has changed meanwhile; the next run looks again"):
+        lake._put(parquet, lake.key("reports", DAY), FACTS, read_crc32(parquet), before)
+
+    with lake.target("reports", DAY).open("r") as file:
+        assert file.read() == b"another day"
+
+
+@pytest.fixture
+def folder_lake(project: Project) -> LocalLake:
+    project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+    assert isinstance(lake, LocalLake)
+    return lake
+
+
+def list_files(lake: LocalLake) -> list[str]:
+    return [str(path) for path in Path(lake.settings.prefix).rglob("*") if path.is_file()]
+
+
+def test_a_folder_takes_no_other_bytes_than_were_staged(folder_lake: LocalLake, parquet: Path) -> None:
+    folder_lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    staged = read_crc32(parquet)
+    parquet.write_bytes(b"A day")
+
+    with pytest.raises(LakeError, match="other bytes arrived than were staged; the next run tries again"):
+        folder_lake.publish(parquet, "reports", DAY, FACTS, staged)
+
+    key = folder_lake.key("reports", DAY)
+    assert list_files(folder_lake) == [key]
+    assert Path(key).read_bytes() == b"a day"
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_part(folder_lake: LocalLake, parquet: Path) -> None:
+    Path(folder_lake.key("reports", DAY)).mkdir(parents=True)
+
+    with pytest.raises(LakeError, match=r"cannot write \S+: Is a directory; check \[lake\] url"):
+        folder_lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+
+    assert list_files(folder_lake) == []
 
 
 def test_each_process_has_a_lake_of_its_own(s3_lake: S3Lake) -> None:
