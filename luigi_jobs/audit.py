@@ -1,13 +1,11 @@
 """MySQL and the lake compared, day by day. It changes nothing."""
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import groupby
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -186,15 +184,14 @@ def _look_deeper(
     settings: Settings, source: Source, schema: pa.Schema, lake: Lake, results: list[DayResult]
 ) -> list[DayResult]:
     """Compare the values of the days that nothing else tells apart, each file in the place of the one before."""
-    staging.make_root(Path(settings.lake.staging_dir))
     looked = []
-    with tempfile.TemporaryDirectory(prefix=".audit-", dir=settings.lake.staging_dir) as folder:
-        path = Path(folder) / "day.parquet"
+    with staging.lend_folder(settings.lake.staging_dir) as folder:
         for result in results:
             looked.append(result)
             if result.status in (EQUAL, UNKNOWN):
-                lake.fetch(source.settings.name, result.day, path)
-                status, detail = deep.compare_values(settings, source, schema, result.day, path)
+                with folder.writing(folder.decoded) as partial:
+                    lake.fetch(source.settings.name, result.day, partial)
+                status, detail = deep.compare_values(settings, source, schema, result.day, folder.decoded)
                 if status:
                     looked[-1] = replace(result, status=status, detail=detail)
                 elif result.status == UNKNOWN:

@@ -1,6 +1,7 @@
 """The operator's command: `luigi-jobs audit`."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -8,11 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import date
 from types import FrameType
+from typing import TextIO
 
+from luigi_jobs import signals
 from luigi_jobs.audit import TableResult, audit_table, choose_tables, find_unknown
 from luigi_jobs.compare import EQUAL
 from luigi_jobs.errors import LuigiJobsError
@@ -31,9 +34,16 @@ exit codes: 0 the lake is what MySQL has, 1 something differs, 2 cannot tell
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    signals.obey(_stop)
     options = _parse(arguments)
+    try:
+        return _run(options)
+    except _OutputError as error:
+        _complain(f"cannot write what was found: {error}")
+        return CANNOT_TELL
+
+
+def _run(options: argparse.Namespace) -> int:
     tables: list[TableResult] = []
     errors: dict[str, str] = {}
     folders: list[str] = []
@@ -41,29 +51,62 @@ def main(arguments: list[str] | None = None) -> int:
     for table in _audit(options, errors):
         tables.append(table)
         if not options.json:
-            sys.stdout.write(f"{_describe(table)}\n")
-            sys.stdout.flush()
+            _print(_describe(table))
     if not options.table and SETTINGS not in errors:
         with _noting(errors, "lake"):
             folders, objects = find_unknown()
     if options.json:
-        sys.stdout.write(f"{_to_json(tables, folders, objects, errors)}\n")
+        _print(_to_json(tables, folders, objects, errors))
     else:
-        sys.stdout.writelines(
-            f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at\n" for folder in folders
-        )
-        sys.stdout.writelines(f"{printable(key)} is no table's; nothing removes it but you\n" for key in objects)
-    sys.stdout.flush()
+        for folder in folders:
+            _print(f"{printable(folder)}/ is no table of luigi.cfg; it was not looked at")
+        for key in objects:
+            _print(f"{printable(key)} is no table's; nothing removes it but you")
     for name, text in errors.items():
-        sys.stderr.write(f"ERROR: {printable(name)}: {text}\n")
+        _complain(f"{printable(name)}: {text}")
     return CANNOT_TELL if errors else DIFFERS if any(table.differs for table in tables) else 0
+
+
+class _OutputError(Exception):
+    """What was found cannot be written."""
+
+
+def _print(text: str) -> None:
+    """Write lines to stdout at once.
+
+    Raises:
+        _OutputError: nobody takes them.
+    """
+    try:
+        if sys.stdout is None:  # the command was started with it closed
+            raise OSError(errno.EBADF, "stdout is closed")
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except (OSError, UnicodeEncodeError) as error:
+        _discard(sys.stdout)
+        raise _OutputError(error.strerror if isinstance(error, OSError) else str(error)) from error
+
+
+def _complain(text: str) -> None:
+    """Write an error line to stderr, if it takes one."""
+    try:
+        sys.stderr.write(f"ERROR: {text}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Have a stream that cannot be written say no more: Python would, at its end, and exit with a code of its own."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     """End, but not without tidying up, and not later than after some seconds."""
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
-    sys.stderr.write(f"ERROR: stopped by {signal.Signals(number).name}; nothing was changed\n")
+    signals.ignore()
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"ERROR: stopped by {signal.Signals(number).name}; nothing was changed\n".encode())
     timer = threading.Timer(TIDY_S, os._exit, [128 + number])  # S3 may be silent
     timer.daemon = True
     timer.start()

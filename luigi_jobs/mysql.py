@@ -29,8 +29,8 @@ TIDY_S = 3
 _UNREACHABLE = (2002, 2003, 2005)
 _REFUSED_LOGIN = (1044, 1045, 1698, 2059, 2061)
 _NO_DATABASE = (1049,)
-# Connection lost, killed or ended by a shutdown; query killed; deadlock and lock wait.
-LOST = (2006, 2013, 1927, 4031, 1053, 1317, 1205, 1213)
+# Connection lost, killed or ended by a shutdown; query killed, or over its time (MariaDB, MySQL); lock wait; deadlock.
+LOST = (2006, 2013, 1927, 4031, 1053, 1317, 1969, 3024, 1205, 1213)
 _NO_TABLE_OR_COLUMN = (1054, 1142, 1143, 1146)
 
 
@@ -46,6 +46,10 @@ def connect(mysql: MySQLSettings, *, is_tidying: bool = False) -> Iterator[pymys
         LostConnectionError: MySQL is lost while the connection is used.
     """
     where = f"{mysql.user}@{mysql.host}:{mysql.port}"
+    try:
+        mysql.host.encode("idna")
+    except UnicodeError as error:  # as the resolver would raise it
+        raise UnreachableError(f"cannot reach MySQL {where}: it is no host's name; check [mysql] host") from error
     try:
         connection = _Connection(
             host=mysql.host,

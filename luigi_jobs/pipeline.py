@@ -171,12 +171,14 @@ def decode_day(one: DayOfTable) -> None:
         except (DecodeError, SchemaError):
             one.folder.empty()  # whoever repairs the row wants it read again
             raise
-        one.folder.extract.unlink()
+        with one.folder.reading():
+            one.folder.extract.unlink(missing_ok=True)
 
 
 def _check_bytes(one: DayOfTable, path: Path, stamp: staging.Stamp | None) -> int:
     """Return a staged file's CRC-32, or raise StagingError for one that is not as it was written."""
-    crc32 = staging.read_crc32(path)
+    with one.folder.reading():
+        crc32 = staging.read_crc32(path)
     if stamp and stamp.crc32.get(path.name) != crc32:
         one.folder.empty()
         raise StagingError(f"{path} has changed since it was written, and is removed; the next run reads the day again")
@@ -233,11 +235,13 @@ def load_day(one: DayOfTable, set_message: SetMessage = None) -> None:
         started = time.monotonic()
         stamp = one.folder.read_stamp()
         crc32 = _check_bytes(one, one.folder.decoded, stamp)
-        facts, size = files.read_facts(one.folder.decoded), one.folder.decoded.stat().st_size
+        with one.folder.reading():
+            facts, size = files.read_facts(one.folder.decoded), one.folder.decoded.stat().st_size
         if one.loaded_since:  # rounded up, and S3 tells when an object was put rounded down
             time.sleep(max(0.0, one.loaded_since.timestamp() - time.time()))
         try:
-            is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts, crc32)
+            with one.folder.reading():
+                is_ours = one.lake.publish(one.folder.decoded, one.table.name, one.day, facts, crc32)
         finally:
             one.folder.empty()  # a lake that refuses day after day must not fill the disk
     if not is_ours:

@@ -25,9 +25,9 @@ from luigi.rpc import RemoteScheduler, RPCError
 from luigi.task_status import FAILED
 from luigi.worker import TaskProcess
 
-from luigi_jobs import staging, watch
+from luigi_jobs import signals, staging, watch
 from luigi_jobs.config import load_settings
-from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError
+from luigi_jobs.errors import TRIES_AGAIN, LuigiJobsError, name_failure
 from luigi_jobs.lake import open_lake
 from luigi_jobs.results import free_results
 from luigi_jobs.watch import Seen
@@ -49,9 +49,7 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None or not isinstance(multiprocessing.current_process(), TaskProcess):
         return
-    # The parent's handlers are not for its children: it ends them itself.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.leave_to_parent()
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -81,15 +79,21 @@ def _watch(pid: int) -> None:
     atexit.register(_look_at_exit, pid)
     is_command = CmdlineParser.get_instance() is not None  # luigi.build: signals are the caller's
     if is_command and threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop)
+        signals.obey(_stop)
 
 
 def _look_again_and_again() -> None:
+    said = ""
     while True:
         time.sleep(LOOK_EVERY_S)
-        look()
-        free_results()
+        try:
+            look()
+            free_results()
+        except Exception as error:  # without this thread a connection that stalls would stall for ever
+            if said != (text := name_failure(error)):
+                is_debugging = logger.isEnabledFor(logging.DEBUG)
+                logger.error("cannot look after the run's processes: %s; trying again", text, exc_info=is_debugging)
+            said = text
 
 
 def _look_at_exit(pid: int) -> None:
@@ -134,14 +138,15 @@ def _is_alive(process: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except ProcessLookupError:
         return False
-    except OSError:  # it ended just now, or this is no Linux
+    except FileNotFoundError:  # it ended just now, or this is no Linux
         return not os.path.isdir("/proc/self")
+    except OSError:  # such as too many open files
+        return True
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     """End the run: its processes at once, then what they leave on MySQL, in S3 and in staging."""
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
+    signals.ignore()
     work, children, name = watch.list_work(), multiprocessing.active_children(), signal.Signals(number).name
     for process in children:
         process.kill()
@@ -193,10 +198,10 @@ def _tidy(work: Iterable[Seen]) -> None:
     settings = load_settings()
     for seen in work:
         table, day = seen.work.table, date.fromisoformat(seen.work.day)
-        with suppress(LuigiJobsError):
+        with suppress(LuigiJobsError, OSError):
             folder = staging.open_day(settings.lake.staging_dir, table, settings.lake.partition_key, day)
             if folder.path.is_dir():
                 folder.sweep(published=False)
         if not seen.work.read_timeout_s:
-            with suppress(LuigiJobsError):
+            with suppress(LuigiJobsError, OSError):
                 open_lake(settings.lake).abort_uploads(table, day)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from configparser import InterpolationError
 from contextlib import contextmanager
 from datetime import date
@@ -16,6 +16,7 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from luigi.contrib.s3 import DeprecatedBotoClientException, S3Client, S3Target
 from luigi.target import FileSystemTarget
 
@@ -78,6 +79,7 @@ class S3Lake(Lake):
                 Bucket=self._bucket, Prefix=prefix, StartAfter=start_after
             )
             for page in pages:
+                _check_answer(page, "Name")
                 _buckets_seen.add(self._bucket)
                 for entry in page.get("Contents", ()):
                     yield entry["Key"], StoredDay(entry["Size"], entry["ETag"], entry["LastModified"])
@@ -91,6 +93,7 @@ class S3Lake(Lake):
                     raise
                 self._check_bucket()
                 return None
+            _check_answer(head, "ETag")
         facts = DayFacts.from_s3(head["Metadata"])
         crc32 = _parse_crc32(head.get("ChecksumCRC32", ""))
         return StoredDay(head["ContentLength"], head["ETag"], head["LastModified"], facts, crc32)
@@ -107,6 +110,7 @@ class S3Lake(Lake):
                 Bucket=self._bucket, Prefix=prefix, Delimiter="/"
             )
             for page in pages:
+                _check_answer(page, "Name")
                 folders += [one["Prefix"].removeprefix(prefix).rstrip("/") for one in page.get("CommonPrefixes", ())]
                 objects += [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"] != prefix]
         return folders, objects
@@ -130,7 +134,8 @@ class S3Lake(Lake):
     def _check_bucket(self) -> None:
         """Raise when the bucket is missing: the HEAD of an object answers 404 for that too."""
         if self._bucket not in _buckets_seen:
-            self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
+            page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self.settings.prefix, MaxKeys=1)
+            _check_answer(page, "Name")
             _buckets_seen.add(self._bucket)
 
     def _read_crc32(self, key: str) -> int:
@@ -243,10 +248,25 @@ class S3Lake(Lake):
                 raise ChangedError(f"cannot {action}: it has changed meanwhile; the next run looks again") from error
             hint = hints.get(code) or (hints["AccessDenied"] if status == 403 else "the next run tries again")
             raise LakeError(f"cannot {action}: S3 answered {status} {code}; {hint}") from error
+        except (_NoS3Error, ResponseParserError) as error:
+            raise LakeError(
+                f"cannot {action}: what answers at {self._s3.meta.endpoint_url} is no S3: check [s3] endpoint_url and "
+                "the network, the next run tries again"
+            ) from error
         except (BotoCoreError, Boto3Error) as error:
             raise LakeError(
                 f"cannot {action}: {error}; check [s3] and the network, the next run tries again"
             ) from error
+
+
+class _NoS3Error(Exception):
+    """An answer of status 200 is none of S3's."""
+
+
+def _check_answer(answer: Mapping[str, Any], name: str) -> None:
+    """Refuse an answer without what S3 never leaves out: another server's page would pass for an empty listing."""
+    if name not in answer:
+        raise _NoS3Error(name)
 
 
 def _parse_crc32(text: str) -> int | None:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -70,10 +71,9 @@ class DayFolder:
 
     def read_stamp(self) -> Stamp | None:
         """Return what the files were made by, or None when nothing whole says so."""
-        try:
+        with self.reading(), suppress(FileNotFoundError, ValueError, TypeError):
             return Stamp(**json.loads((self.path / _STAMP).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return None
 
     def write_stamp(self, stamp: Stamp) -> None:
         """Say what the files were made by."""
@@ -99,10 +99,25 @@ class DayFolder:
             partial.unlink(missing_ok=True)
             raise
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Explain what becomes of files that were written.
+
+        Raises:
+            StagingError: they are gone, or the disk refuses.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise StagingError(
+                f"cannot use what is staged in {self.path}: {error.strerror or error}; the next run reads the day again"
+            ) from error
+
     def empty(self) -> None:
-        """Remove every file of the folder; the lock on it must be held."""
-        for path in self.path.iterdir():
-            path.unlink()
+        """Remove every file of the folder, if it is there; the lock on it must be held."""
+        with self.reading(), suppress(FileNotFoundError):
+            for path in self.path.iterdir():
+                path.unlink(missing_ok=True)
 
     def sweep(self, published: bool) -> None:
         """Remove what is not whole, or, of a published day, everything, unless a living process holds the folder."""
@@ -155,6 +170,24 @@ class DayFolder:
 def open_day(staging_dir: str, table: str, partition_key: str, day: date) -> DayFolder:
     """Return the folder of one day; nothing is made until it is locked."""
     return DayFolder(Path(staging_dir) / table / day_folder(partition_key, day))
+
+
+@contextmanager
+def lend_folder(staging_dir: str) -> Iterator[DayFolder]:
+    """Give a folder below `staging_dir` that is removed, with what is in it, when the block ends.
+
+    Raises:
+        StagingError: it cannot be made.
+    """
+    make_root(Path(staging_dir))
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".audit-", dir=staging_dir, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StagingError(
+            f"cannot make a folder in {staging_dir}: {error.strerror}; check [lake] staging_dir"
+        ) from error
+    with folder as path:
+        yield DayFolder(Path(path))
 
 
 def sweep(staging_dir: str, table: str, partition_key: str, published: Iterable[date]) -> None:

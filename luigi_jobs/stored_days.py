@@ -101,7 +101,12 @@ class Lake(ABC):
 
     @abstractmethod
     def fetch(self, table: str, day: date, path: Path) -> None:
-        """Write a day's object to a local file."""
+        """Write a day's object to a local file.
+
+        Raises:
+            LakeError: the lake refused or was lost.
+            OSError: the local disk did.
+        """
 
     def has_day(self, table: str, day: date) -> bool:
         """Say whether a day is in the lake."""

@@ -19,12 +19,26 @@ from dataclasses import asdict, dataclass
 
 _SLOTS, _SLOT_BYTES = 256, 1024
 _HEAD = struct.Struct("<qdi")  # process, waiting since by time.monotonic() or 0, length of the JSON that follows
-_file, _path = tempfile.mkstemp(prefix="luigi_jobs-")
-os.unlink(_path)
-os.truncate(_file, _SLOTS * _SLOT_BYTES)
+
+
+def _open_shared(size: int) -> int:
+    """Return a nameless file of so many bytes, in memory where there are such files, else in the temporary folder.
+
+    Its bytes are written at once: those of a sparse file would end the process by SIGBUS where the disk is full.
+    """
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("luigi_jobs")
+    else:
+        file, path = tempfile.mkstemp(prefix="luigi_jobs-")
+        os.unlink(path)
+    with open(file, "wb", closefd=False) as writer:
+        writer.write(bytes(size))
+    return file
+
+
+_file = _open_shared(_SLOTS * _SLOT_BYTES)
 _memory = mmap.mmap(_file, _SLOTS * _SLOT_BYTES)
-_failures, _path = tempfile.mkstemp(prefix="luigi_jobs-")  # lines of [table, why its days are not loaded]
-os.unlink(_path)
+_failures = _open_shared(0)  # lines of [table, why its days are not loaded]
 _waits: dict[int, float] = {}  # of this process, by thread
 # In the text of every query of the run: the processes that Luigi forks inherit it.
 RUN_MARKER = f"luigi_jobs {uuid.uuid4().hex}"

@@ -1,6 +1,7 @@
 """`luigi-jobs audit`: what it finds, what it says, what it exits with."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -199,6 +200,39 @@ def test_audit_that_cannot_tell_exits_2_with_one_line(
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("json_option", ["", " --json"])
+@pytest.mark.parametrize(
+    ("to", "error"),
+    [
+        (">/dev/full", "ERROR: cannot write what was found: No space left on device\n"),
+        (">&-", "ERROR: cannot write what was found: stdout is closed\n"),
+        ("| true", "ERROR: cannot write what was found: Broken pipe\n"),
+        (">/dev/full 2>/dev/full", ""),
+        (">&- 2>&-", ""),
+    ],
+)
+def test_audit_whose_output_nobody_takes_exits_2(audited: Project, to: str, error: str, json_option: str) -> None:
+    audited.remove_days([DAY])
+
+    run = subprocess.run(
+        ["bash", "-c", f'"$0" -m luigi_jobs.cli audit{json_option} {to}; exit ${{PIPESTATUS[0]}}', sys.executable],
+        cwd=audited.folder, env=audited.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", error)
+
+
+def test_audit_that_cannot_say_why_it_cannot_tell_exits_2(audited: Project) -> None:
+    audited.configure("mysql", port="1")
+
+    run = subprocess.run(
+        ["bash", "-c", '"$0" -m luigi_jobs.cli audit 2>/dev/full', sys.executable],
+        cwd=audited.folder, env=audited.environment, stdout=subprocess.PIPE, check=False,
+    )  # fmt: skip
+
+    assert run.returncode == 2
+
+
 def test_audit_of_an_unknown_table_or_an_empty_range_exits_2(audited: Project) -> None:
     assert "unknown table 'orders'" in audit(audited, "--table", "orders").stderr
     for start, stop, message in [
@@ -362,6 +396,32 @@ def test_a_day_of_a_folder_that_was_moved_is_followed_and_a_folder_is_no_day(pro
     run = project.luigi("Backfill", "--table", "reports")
     assert run.returncode == 30
     assert f"{before}/reports.parquet: Is a directory" in run.stdout
+
+
+@pytest.mark.parametrize("lake", ["s3", "folder"])
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_deep_audit_that_finds_staging_full_or_read_only_cannot_tell(project: Project, state: str, lake: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a tmpfs")
+    if lake == "folder":
+        project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([DAY], rows=300)
+    assert project.luigi("Backfill", "--table", "reports").returncode == 0
+    staging = str(project.staging)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=0700", "tmpfs", staging], check=True)
+    try:
+        if state == "read-only":
+            subprocess.run(["mount", "-o", "remount,ro", staging], check=True)
+        run = audit(project, "--deep")
+    finally:
+        subprocess.run(["umount", staging], check=True)
+
+    cause = {
+        "full": r"cannot write \S+/staging/\S+: No space left on device; [\d,]+ bytes are free there",
+        "read-only": r"cannot make a folder in \S+/staging: Read-only file system; check \[lake\] staging_dir",
+    }[state]
+    assert run.returncode == 2
+    assert re.fullmatch(rf"ERROR: reports: StagingError: {cause}\n", run.stderr)
 
 
 def test_main_is_the_console_script(audited: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

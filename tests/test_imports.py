@@ -44,6 +44,7 @@ ORDER = [
     "memory",
     "runs",
     "watch",
+    "signals",
     "overrides",
     "decode",
     "dates",

@@ -1,13 +1,16 @@
 import os
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from project import Project, count_requests
 
 from luigi_jobs.days import each_day
-from luigi_jobs.errors import ConfigError, LakeError
+from luigi_jobs.errors import ChangedError, ConfigError, LakeError
 from luigi_jobs.facts import DayFacts
 from luigi_jobs.lake import LocalLake, S3Lake, open_lake
 from luigi_jobs.s3_lake import PART_BYTES
@@ -187,6 +190,62 @@ def test_s3_that_refuses_is_an_error_and_no_absence(
     assert "s3cret" not in str(caught.value)
 
 
+class _Portal(BaseHTTPRequestHandler):
+    """Answers every request with a page."""
+
+    page = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.page)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def portal() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Portal)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("ask", ["list", "list all", "top", "look", "write"])
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html><body>Log in, please</body></html>", b"<!doctype html><p>Log in<br>please", b"<a><b>other</b></a>"],
+    ids=["empty", "xhtml", "html", "xml"],
+)
+def test_a_server_that_is_no_s3_is_an_error_and_no_absence(
+    project: Project, parquet: Path, portal: str, page: bytes, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Portal, "page", page)
+    project.configure("s3", endpoint_url=portal)
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+    asks = {
+        "list": lambda: lake.list_days("reports", DAY, DAY),
+        "list all": lambda: lake.list_everything("reports"),
+        "top": lake.list_top,
+        "look": lambda: lake.has_day("reports", DAY),
+        "write": lambda: lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet)),
+    }
+
+    refused = "S3 answered 500 500" if b"<br>" in page else "(?!)"  # what botocore makes of what is no XML
+    message = rf"cannot \w+ .*: (what answers at {portal} is no S3: check \[s3\] endpoint_url|{refused})"
+    with pytest.raises(LakeError, match=message):
+        asks[ask]()
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -212,6 +271,56 @@ def test_folder_that_refuses_is_an_error(project: Project, parquet: Path) -> Non
     assert isinstance(lake, LocalLake)
     with pytest.raises(LakeError, match="cannot write"):
         lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["was another", "was none"])
+def test_a_writer_that_comes_late_replaces_nothing(lake: Lake, parquet: Path, is_there: bool) -> None:
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    before = lake.find_day("reports", DAY) if is_there else None
+    parquet.write_bytes(b"another day")
+    lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    parquet.write_bytes(b"a late day")
+
+    with pytest.raises(ChangedError, match="it has changed meanwhile; the next run looks again"):
+        lake._put(parquet, lake.key("reports", DAY), FACTS, read_crc32(parquet), before)
+
+    with lake.target("reports", DAY).open("r") as file:
+        assert file.read() == b"another day"
+
+
+@pytest.fixture
+def folder_lake(project: Project) -> LocalLake:
+    project.configure("lake", url=str(project.folder / "lake"))
+    project.add_reports([])
+    lake = open_lake(project.load().lake)
+    assert isinstance(lake, LocalLake)
+    return lake
+
+
+def list_files(lake: LocalLake) -> list[str]:
+    return [str(path) for path in Path(lake.settings.prefix).rglob("*") if path.is_file()]
+
+
+def test_a_folder_takes_no_other_bytes_than_were_staged(folder_lake: LocalLake, parquet: Path) -> None:
+    folder_lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+    staged = read_crc32(parquet)
+    parquet.write_bytes(b"A day")
+
+    with pytest.raises(LakeError, match="other bytes arrived than were staged; the next run tries again"):
+        folder_lake.publish(parquet, "reports", DAY, FACTS, staged)
+
+    key = folder_lake.key("reports", DAY)
+    assert list_files(folder_lake) == [key]
+    assert Path(key).read_bytes() == b"a day"
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_part(folder_lake: LocalLake, parquet: Path) -> None:
+    Path(folder_lake.key("reports", DAY)).mkdir(parents=True)
+
+    with pytest.raises(LakeError, match=r"cannot write \S+: Is a directory; check \[lake\] url"):
+        folder_lake.publish(parquet, "reports", DAY, FACTS, read_crc32(parquet))
+
+    assert list_files(folder_lake) == []
 
 
 def test_each_process_has_a_lake_of_its_own(s3_lake: S3Lake) -> None:

@@ -1,4 +1,5 @@
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from luigi_jobs.errors import (
 )
 from luigi_jobs.pipeline import decode_day, extract_day, load_day
 from luigi_jobs.progress import Progress
+from luigi_jobs.stored_days import Lake
 
 DAY = days_ago(1)
 
@@ -267,6 +269,52 @@ def test_lake_that_refuses_leaves_no_day_on_the_disk(project: Project, one: DayO
     project.load()
     run_steps(open_day("reports", DAY))
     project.check_reports([DAY])
+
+
+def test_a_day_that_was_published_does_not_fail_for_want_of_its_staging(
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract_day(one)
+    decode_day(one)
+    publish = Lake.publish
+
+    def publish_and_lose(*arguments: Any) -> bool:
+        is_ours = publish(*arguments)
+        shutil.rmtree(project.staging)
+        return is_ours
+
+    monkeypatch.setattr(Lake, "publish", publish_and_lose)
+
+    load_day(one)
+
+    assert not project.staging.exists()
+    project.check_reports([DAY])
+
+
+@pytest.mark.parametrize("lost", ["before", "while it is sent", "unreadable"])
+def test_a_staged_file_that_is_lost_is_an_error_of_one_line(
+    project: Project, one: DayOfTable, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    extract_day(one)
+    decode_day(one)
+    publish = Lake.publish
+
+    def lose_and_publish(*arguments: Any) -> bool:
+        shutil.rmtree(project.staging)
+        return publish(*arguments)
+
+    if lost == "before":
+        shutil.rmtree(project.staging)
+    elif lost == "unreadable":
+        one.folder.decoded.unlink()
+        one.folder.decoded.mkdir()
+    else:
+        monkeypatch.setattr(Lake, "publish", lose_and_publish)
+
+    with pytest.raises(StagingError, match=rf"reports {DAY}: cannot use what is staged in \S+: .+; the next run reads"):
+        load_day(one)
+
+    assert project.days() == []
 
 
 def test_errors_are_lines(one: DayOfTable) -> None:

@@ -194,7 +194,11 @@ def test_a_flipped_byte_in_staging_is_never_a_day(large: Trial, point: str, name
     staged[len(staged) // 2] ^= 1
     path.write_bytes(staged)
 
-    run = large.run(cause=r"Error: reports \S+: ")
+    run = large.run(
+        cause=rf"StagingError: reports \S+: \S+/{name} has changed since it was written, and is removed; the "
+    )
 
-    assert run.code in (0, 30)  # read again, or refused
+    assert run.code == 30
+    assert large.missing == large.days
+    assert large.project.staged() == []
     large.heal()

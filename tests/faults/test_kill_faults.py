@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import time
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pytest
 from conftest import add_large_reports
@@ -49,12 +51,14 @@ def multipart(trial: Trial) -> Trial:
     return trial
 
 
-def crash_at(trial: Trial, point: str, whole_run: bool) -> None:
+def crash_at(
+    trial: Trial, point: str, whole_run: bool, *arguments: str, exempt: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Run a load that is killed at a point, and take the fault away."""
     environment = dict(trial.project.environment)
     trial.project.environment |= {"CRASH_AT": point} | ({"CRASH_RUN": "1"} if whole_run else {})
     run = trial.run(
-        cause=r"reports \S+: the process that was at it was killed", module="crashing",
+        *arguments, cause=r"reports \S+: the process that was at it was killed", module="crashing", exempt=exempt,
         ended_by=signal.SIGKILL if whole_run else None,
     )  # fmt: skip
     trial.project.environment = environment
@@ -94,6 +98,42 @@ def test_an_upload_in_parts_that_is_killed_leaves_the_day_or_none(
     assert multipart.missing == ([] if is_published else multipart.days)
     multipart.heal()
     assert len(multipart.mysql.answers()) == 1
+
+
+@slow
+@pytest.mark.fault(
+    "F1", "SIGKILL of a run that loads a day again, at each point: the old object stays, or the new one is there"
+)
+@pytest.mark.parametrize(
+    ("point", "is_published"),
+    [("extract", False), ("footer", False), ("PutObject", False), ("in PutObject", False), ("published", True)],
+)
+def test_a_day_that_is_loaded_again_by_a_killed_run_is_the_old_one_or_the_new(
+    trial: Trial, point: str, is_published: bool
+) -> None:
+    trial.days = [days_ago(1)]
+    add_large_reports(trial.project, trial.days[0], rows=1024, row_bytes=1024)
+    trial.heal()
+    before = find_etag(trial)
+    trial.project.cursor.execute("UPDATE reports SET account = account + 1")
+    time.sleep(1)
+    since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S+00:00}"
+    is_old = {} if is_published else {"I2": "the rows have changed since the day was loaded, which is not replaced"}
+
+    crash_at(trial, point, True, "--loaded-since", since, exempt=is_old)
+
+    assert (find_etag(trial) != before) == is_published
+    again = trial.run("--loaded-since", since)
+    assert again.code == 0
+    assert find_etag(trial) != before
+    trial.lost.clear()  # I2 of the run that was killed
+    trial.heal()
+
+
+def find_etag(trial: Trial) -> str:
+    """Return the ETag of the one day's object."""
+    head = trial.project.s3.head_object(Bucket=trial.project.bucket, Key=trial.project.key(trial.days[0]))
+    return str(head["ETag"])
 
 
 @slow

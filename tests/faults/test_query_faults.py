@@ -1,5 +1,6 @@
 """Queries that MySQL ends, and rows that change while they are read: F10, F25."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -79,9 +80,13 @@ def test_a_query_that_reaches_its_limit_says_so(one_slice: Trial, driver: str) -
     one_slice.project.configure("mysql", driver=driver, statement_timeout_s="1")
     one_slice.mysql.bytes_per_s = 1_000_000
 
-    run = one_slice.run(cause=r"Error: reports \S+: MySQL \S+: .*(max_statement_time|maximum statement).*; the next")
+    run = one_slice.run(
+        cause=r"LostConnectionError: reports \S+: MySQL \S+: .*(max_statement_time|maximum statement).*; the next"
+    )
 
     assert run.code == 30
+    assert len(re.findall(r"(max_statement_time|maximum statement).*; trying once more", run.output)) == 1
+    assert len(one_slice.mysql.answers()) == 2
     assert one_slice.missing == one_slice.days
     one_slice.heal()
 

@@ -1,5 +1,9 @@
 """S3 that refuses or loses answers: F14 to F16, F18."""
 
+import threading
+import time
+from itertools import pairwise
+
 import pytest
 from conftest import add_large_reports
 from project import days_ago
@@ -171,6 +175,44 @@ def test_a_day_that_s3_has_stored_in_silence_is_found_by_the_next_run(small: Tri
     again = small.run("--start", str(small.days[1]), exempt={"I5": others, "I6": others})
     assert again.code == 0
     assert len(small.mysql.answers()) == rows_queries
+    small.heal()
+
+
+@slow
+@pytest.mark.fault("F9", "S3 takes a request, says nothing, and stays connected")
+@pytest.mark.parametrize(
+    ("kind", "code", "cause"),
+    [
+        (
+            "PutObject",
+            30,
+            r"LakeError: reports \S+: cannot write s3://\S+: Read timeout .*check \[s3\] and the network",
+        ),
+        ("HeadObject", 30, r"LakeError: reports \S+: cannot look at s3://\S+: Read timeout .*check \[s3\]"),
+        ("ListObjectsV2", 35, r"cannot list s3://\S+/reports/: Read timeout .*; to load: luigi "),
+    ],
+    ids=["PUT", "HEAD", "LIST"],
+)
+def test_an_s3_that_falls_silent_is_given_up(small: Trial, kind: str, code: int, cause: str) -> None:
+    small.project.configure("lake", read_timeout_s="1")
+    waiting: list[float] = []
+    is_over = threading.Event()
+
+    def fall_silent() -> None:
+        waiting.append(time.monotonic())
+        is_over.wait()
+        raise ConnectionAbortedError
+
+    small.s3.faults = [S3Fault(kind, fall_silent)]
+    try:
+        run = small.run("--limit", "1", cause=cause, within_s=60)
+    finally:
+        is_over.set()
+
+    assert run.code == code
+    assert small.missing == small.days
+    assert len(waiting) % TRIES == 0
+    assert all(later - sooner >= 1 for sooner, later in pairwise(waiting))
     small.heal()
 
 

@@ -28,10 +28,12 @@ def four_days(trial: Trial) -> Trial:
 
 
 @slow
-@pytest.mark.fault("F3", "SIGTERM or SIGINT, once or twice, while four workers read")
+@pytest.mark.fault("F3", "SIGTERM, SIGINT or SIGHUP, once or twice, while four workers read")
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("sent", "times"),
+    [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGHUP, 1)],
+)
 def test_a_run_that_is_told_to_end_leaves_nothing_and_goes_on_later(
     four_days: Trial, sent: signal.Signals, times: int, driver: str
 ) -> None:
@@ -40,8 +42,8 @@ def test_a_run_that_is_told_to_end_leaves_nothing_and_goes_on_later(
     def tell(process: subprocess.Popen[str]) -> None:
         wait_until(lambda: len(four_days.mysql.answers()) == 4, seconds=30)
         for _ in range(times):
-            # Ctrl-C in a terminal goes to all of the group, SIGTERM of cron or systemd to the parent.
-            (os.killpg if sent == signal.SIGINT else os.kill)(process.pid, sent)
+            # Ctrl-C in a terminal, or its end, goes to all of the group, SIGTERM of cron or systemd to the parent.
+            (os.kill if sent == signal.SIGTERM else os.killpg)(process.pid, sent)
         wait_until(lambda: process.poll() is not None, seconds=5)
 
     run = four_days.run("--workers", "4", during=tell, ended_by=sent)

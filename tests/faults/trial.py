@@ -108,7 +108,7 @@ class Trial:
         assert onlooker.seen, "no process of the run was seen"
         missing = self.missing
         wrong = {
-            "I1 reader": "; ".join(reader.wrong),
+            "I1 reader": "; ".join(reader.wrong) or self._find_unread(reader, missing),
             "I2 equal": "" if "I2" in exempt else self._find_unequal(),
             "I4 clean": left,
             "I5 honest": _judge_end(run.code, ended_by) if ended_by else judge_code(run.code, missing),
@@ -136,6 +136,12 @@ class Trial:
         assert (run.code, self.missing, unequal, left) == (0, [], "", []), run.output
         self.is_healed = True
         return run
+
+    def _find_unread(self, reader: Reader, missing: list[date]) -> str:
+        """Return the keys in the lake that the reader has not met, though it has looked once more in the end."""
+        there = {self.project.key(day, self.table) for day in set(self.days) - set(missing)}
+        unread = sorted(there - set(reader.seen))
+        return f"never read {unread}" if unread else ""
 
     def _find_unequal(self) -> str:
         unequal = find_unequal(self.project, self.table, set(self.days) - set(self.missing), self.condition)
