@@ -5,6 +5,7 @@ The client signs for the proxy's address; the proxy hands the Host header on as 
 
 import http.client
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,24 @@ class S3Fault:
             return False
         self.seen += 1
         return self.first <= self.seen < self.first + self.times
+
+
+class Silence:
+    """What S3Fault calls to take requests and answer none of them; `since` has when each began."""
+
+    def __init__(self) -> None:
+        self.since: list[float] = []
+        self._is_over = threading.Event()
+
+    def __call__(self) -> None:
+        """Keep a request waiting to the end, then lose it."""
+        self.since.append(time.monotonic())
+        self._is_over.wait()
+        raise ConnectionAbortedError
+
+    def end(self) -> None:
+        """Hang up on all that wait."""
+        self._is_over.set()
 
 
 class S3Proxy:

@@ -1,13 +1,11 @@
 """S3 that refuses or loses answers: F14 to F16, F18."""
 
-import threading
-import time
 from itertools import pairwise
 
 import pytest
 from conftest import add_large_reports
 from project import days_ago
-from s3_proxy import S3Fault
+from s3_proxy import S3Fault, Silence
 from trial import Trial
 
 from luigi_jobs import s3_lake
@@ -195,24 +193,17 @@ def test_a_day_that_s3_has_stored_in_silence_is_found_by_the_next_run(small: Tri
 )
 def test_an_s3_that_falls_silent_is_given_up(small: Trial, kind: str, code: int, cause: str) -> None:
     small.project.configure("lake", read_timeout_s="1")
-    waiting: list[float] = []
-    is_over = threading.Event()
-
-    def fall_silent() -> None:
-        waiting.append(time.monotonic())
-        is_over.wait()
-        raise ConnectionAbortedError
-
-    small.s3.faults = [S3Fault(kind, fall_silent)]
+    silence = Silence()
+    small.s3.faults = [S3Fault(kind, silence)]
     try:
         run = small.run("--limit", "1", cause=cause, within_s=60)
     finally:
-        is_over.set()
+        silence.end()
 
     assert run.code == code
     assert small.missing == small.days
-    assert len(waiting) % TRIES == 0
-    assert all(later - sooner >= 1 for sooner, later in pairwise(waiting))
+    assert len(silence.since) == TRIES
+    assert all(later - sooner >= 1 for sooner, later in pairwise(silence.since))
     small.heal()
 
 

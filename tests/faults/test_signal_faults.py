@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import add_large_reports
 from processes import group_members, wait_until
 from project import days_ago
+from s3_proxy import S3Fault, Silence
 from tcp_proxy import Fault
 from trial import Trial
 
@@ -51,6 +53,33 @@ def test_a_run_that_is_told_to_end_leaves_nothing_and_goes_on_later(
     assert run.code == 128 + sent
     assert four_days.missing == four_days.days
     four_days.heal()
+
+
+@slow
+@pytest.mark.fault("F3", "SIGTERM while a day is sent, and again while S3 is silent to what tidies up")
+def test_a_run_that_is_told_again_while_it_tidies_up_ends_in_time(small: Trial) -> None:
+    sending, tidying = Silence(), Silence()
+    small.s3.faults = [S3Fault("PutObject", sending), S3Fault("ListMultipartUploads", tidying)]
+
+    def tell_twice(process: subprocess.Popen[str]) -> None:
+        wait_until(lambda: sending.since, seconds=30)
+        began = time.monotonic()
+        process.terminate()
+        wait_until(lambda: tidying.since, seconds=2)
+        time.sleep(began + 2.4 - time.monotonic())  # beginning anew would take too long by now
+        assert process.poll() is None
+        process.terminate()
+        wait_until(lambda: process.poll() is not None, seconds=began + 5 - time.monotonic())
+
+    try:
+        run = small.run(during=tell_twice, ended_by=signal.SIGTERM)
+    finally:
+        sending.end()
+        tidying.end()
+
+    assert f"ERROR: stopped by SIGTERM at reports {small.days[1]}; to go on: luigi " in run.output.splitlines()[-1]
+    assert small.missing == small.days
+    small.heal()
 
 
 @pytest.fixture
