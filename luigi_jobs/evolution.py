@@ -5,7 +5,6 @@ import logging
 import pyarrow as pa
 
 from luigi_jobs.day_of_table import last_closed
-from luigi_jobs.days import ONE_DAY
 from luigi_jobs.errors import SchemaError
 from luigi_jobs.footers import find_alteration, read_footer
 from luigi_jobs.lake import open_lake
@@ -13,8 +12,6 @@ from luigi_jobs.settings import TABLE_SECTION, Settings, TableSettings
 from luigi_jobs.stored_days import Lake
 
 logger = logging.getLogger("luigi-interface")
-
-MEASURE_ATTEMPTS = 7
 
 _WIDER = [pa.int8(), pa.int16(), pa.int32(), pa.int64()], [pa.float32(), pa.float64()]
 
@@ -65,12 +62,8 @@ def is_refused(settings: Settings, table: TableSettings, schema: pa.Schema) -> b
 
 
 def _measure(lake: Lake, table: TableSettings) -> _Measure | None:
-    """Return the schema of the newest day in the lake that is as it was loaded, and which day that is."""
-    last = last_closed()
-    for _ in range(MEASURE_ATTEMPTS):
-        day = lake.newest_day(table.name, table.since, last)
-        if day is None:
-            return None
+    """Return which is the newest day in the lake that was not altered, and its schema; None if it is no whole file."""
+    for day in lake.newest_days(table.name, table.since, last_closed()):
         footer = read_footer(lake, table.name, day)
         altered = find_alteration(footer, day) if footer else ""
         if footer and not altered:
@@ -78,7 +71,8 @@ def _measure(lake: Lake, table: TableSettings) -> _Measure | None:
         wrong = f"is not what was loaded: {altered}" if altered else "is no whole Parquet file"
         key = lake.key(table.name, day)
         logger.warning("%s: %s %s; luigi-jobs audit names the command that loads it again", table.name, key, wrong)
-        last = day - ONE_DAY
+        if not footer:
+            break
     return None
 
 

@@ -19,6 +19,7 @@ logger = logging.getLogger("luigi-interface")
 
 MISSING_HOLDS_S = 60.0
 RECENT = timedelta(days=62)
+NEWEST = 7
 PUBLISH_ATTEMPTS = 3
 
 
@@ -46,7 +47,7 @@ class Lake(ABC):
     def __init__(self, settings: LakeSettings):
         self.settings = settings
         self._missing_since: dict[tuple[str, date], float] = {}
-        self._newest: dict[tuple[str, date], date] = {}
+        self._newest: dict[tuple[str, date], list[date]] = {}
 
     def key(self, table: str, day: date) -> str:
         """Return the key, or the path, of a day's one object."""
@@ -66,7 +67,7 @@ class Lake(ABC):
             if day and day > last:
                 break
         if found:
-            self._newest[table, last] = max(found)
+            self._newest[table, last] = sorted(found, reverse=True)[:NEWEST]
         now = time.monotonic()
         for ordinal in range(first.toordinal(), last.toordinal() + 1):
             if (day := date.fromordinal(ordinal)) not in found:
@@ -83,13 +84,13 @@ class Lake(ABC):
                 others[key] = stored
         return days, others
 
-    def newest_day(self, table: str, first: date, last: date) -> date | None:
-        """Return the newest day of a table in [first, last] that is in the lake; seldom by more than one listing."""
+    def newest_days(self, table: str, first: date, last: date) -> list[date]:
+        """Return the newest days of a table in [first, last] that are in the lake; seldom by more than one listing."""
         if (table, last) not in self._newest:
             recent = max(first, last - RECENT)
             if not self.list_days(table, recent, last) and recent > first:
                 self.list_days(table, first, last)
-        return self._newest.get((table, last))
+        return self._newest.get((table, last), [])
 
     def read_end(self, table: str, day: date, count: int) -> bytes:
         """Return the last `count` bytes of a day's object, or all it has."""
