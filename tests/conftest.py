@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,14 @@ def audited(project: Project) -> Project:
     project.cursor.execute("ALTER TABLE reports ADD changed DATETIME NOT NULL DEFAULT '2026-01-01'")
     project.run_steps(*last_days(5))
     return project
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hearing_hangups() -> Iterator[None]:
+    """Have the commands that tests start be told of SIGHUP, which under nohup they would be deaf to."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")
