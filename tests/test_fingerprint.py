@@ -74,10 +74,10 @@ def test_fingerprint_is_read_back_and_nonsense_is_none() -> None:
         assert Fingerprint.parse(text) is None
 
 
-def test_a_fingerprint_of_a_column_that_is_not_there_is_refused(changing: Project) -> None:
-    changing.configure("table.reports", fingerprint="max(updated)")
+def test_a_fingerprint_of_a_column_that_is_not_there_is_refused(reports: Project) -> None:
+    reports.configure("table.reports", fingerprint="max(updated)")
 
-    run = changing.luigi("Backfill", "--table", "reports")
+    run = reports.luigi("Backfill", "--table", "reports")
 
     assert run.returncode == 35
     assert "[table.reports] fingerprint: " in run.stdout
